@@ -1,0 +1,11 @@
+//! REST API v1 of the manager: wire types and endpoints (spec manager.md 2 and 3).
+
+mod backup;
+mod cluster;
+mod endpoints;
+mod task;
+
+pub use backup::*;
+pub use cluster::*;
+pub use endpoints::*;
+pub use task::*;
