@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Library of the manager daemon: clusters, tasks, the scheduler and the backup workflow.
+
+pub mod scheduler;

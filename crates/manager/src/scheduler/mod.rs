@@ -1,0 +1,13 @@
+//! When things run: triggers, windows, retries, and the loop that starts and ends runs.
+//!
+//! The pure parts ([`trigger`], [`window`], [`retry`], [`plan`]) get the time as an argument. The
+//! [`driver`] owns every run and is the only writer of task and run statuses, so that two writes of one
+//! task can never cross. What a task *does* is behind [`Runner`]: the scheduler knows nothing of backups.
+
+pub mod clock;
+pub mod runner;
+pub mod stop;
+
+pub use clock::Clock;
+pub use runner::{Properties, RunContext, RunError, Runner, Runners};
+pub use stop::{StopReason, StopSignal};
