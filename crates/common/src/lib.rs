@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod config;
+pub mod cron;
 pub mod error;
 pub mod filter;
 pub mod http_client;
