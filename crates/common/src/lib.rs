@@ -8,6 +8,7 @@ pub mod config;
 pub mod cron;
 pub mod error;
 pub mod filter;
+pub mod format;
 pub mod http_client;
 pub mod ids;
 pub mod location;
