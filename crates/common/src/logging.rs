@@ -43,7 +43,7 @@ pub enum LogEncoding {
 }
 
 /// What [`init`] needs to know.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogSettings {
     /// Where lines go.
     pub mode: LogMode,
