@@ -1,1 +1,7 @@
-//! Placeholder.
+//! `scylla-manager-agent`: runs beside each node, passes calls on to Scylla's REST API, and moves backup files
+//! between the node's data directory and the object store.
+//!
+//! It knows nothing of tasks, runs or retention, and keeps nothing over a restart.
+
+pub mod config;
+pub mod size_suffix;
