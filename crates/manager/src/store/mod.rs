@@ -14,7 +14,9 @@ mod columns;
 mod error;
 mod expiry;
 mod migrations;
+pub mod runs;
 pub mod secrets;
+pub mod tasks;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
