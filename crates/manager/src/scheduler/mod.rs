@@ -5,8 +5,11 @@
 //! task can never cross. What a task *does* is behind [`Runner`]: the scheduler knows nothing of backups.
 
 pub mod clock;
+pub mod retry;
 pub mod runner;
 pub mod stop;
+pub mod trigger;
+pub mod window;
 
 pub use clock::Clock;
 pub use runner::{Properties, RunContext, RunError, Runner, Runners};
