@@ -1,5 +1,6 @@
-//! The simulated world that scenarios run in: a Scylla cluster and an object store.
+//! A simulated Scylla cluster and S3 server, and everything that runs on them: scenarios, demo, benchmarks.
 
 pub mod cluster;
 pub mod node;
+pub mod s3;
 pub mod sstable;

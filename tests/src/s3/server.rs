@@ -1,0 +1,271 @@
+//! The server on its socket: accepts, counts, applies faults, and hands the rest to the protocol.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, HttpError};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::backend::Backend;
+use super::blob::Storage;
+use super::counters::Counters;
+use super::faults::{Fault, Faults};
+use super::metered::Metered;
+use super::request::{Target, target};
+use super::store::{Quirks, Store};
+
+/// Bodies up to this many bytes are read before an error is answered, so that the client sees the answer and not a reset.
+const DRAIN: usize = 1024 * 1024;
+
+/// The key pair that requests must be signed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Access key ID.
+    pub access_key: String,
+    /// Secret access key.
+    pub secret_key: String,
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        Self { access_key: "testbed-access-key".into(), secret_key: "testbed-secret-key".into() }
+    }
+}
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct S3Config {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The only key pair accepted.
+    pub credentials: Credentials,
+    /// Buckets that exist from the start.
+    pub buckets: Vec<String>,
+    /// Where bodies go.
+    pub storage: Storage,
+    /// Differences from AWS.
+    pub quirks: Quirks,
+}
+
+impl Default for S3Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            credentials: Credentials::default(),
+            buckets: vec!["backups".into()],
+            storage: Storage::Memory,
+            quirks: Quirks::default(),
+        }
+    }
+}
+
+/// A running server; dropping it closes the socket and every connection.
+pub struct S3Server {
+    /// Address it listens on.
+    pub address: SocketAddr,
+    /// Key pair it accepts.
+    pub credentials: Credentials,
+    /// Its buckets.
+    pub store: Arc<Store>,
+    /// Its fault rules.
+    pub faults: Faults,
+    /// Its counters.
+    pub counters: Counters,
+    tasks: JoinSet<()>,
+}
+
+impl S3Server {
+    /// Starts a server.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub async fn start(config: S3Config) -> io::Result<Self> {
+        let listener = TcpListener::bind(config.listen).await?;
+        let address = listener.local_addr()?;
+        let store = Arc::new(Store::new(config.storage, config.quirks, config.buckets));
+        let mut builder = S3ServiceBuilder::new(Backend { store: store.clone() });
+        builder.set_auth(SimpleAuth::from_single(
+            config.credentials.access_key.clone(),
+            config.credentials.secret_key.clone(),
+        ));
+        let front = Front { protocol: builder.build(), faults: Faults::default(), counters: Counters::new() };
+        let (faults, counters) = (front.faults.clone(), front.counters.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, front));
+        Ok(Self { address, credentials: config.credentials, store, faults, counters, tasks })
+    }
+
+    /// Base URL for clients.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Closes the socket and every connection.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Serves connections until the task is dropped, and they with it.
+async fn accept(listener: TcpListener, front: Front) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => { connections.spawn(serve(stream, front.clone())); }
+                // Out of file descriptors and the like: the next accept will tell.
+                Err(error) => { tracing::warn!(%error, "S3 server cannot accept a connection"); tokio::task::yield_now().await; }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, front: Front) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| front.clone().answer(request));
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // An error here is a client that left or a fault rule that cut the line; both are expected.
+    let _ = connection.await;
+}
+
+#[derive(Clone)]
+struct Front {
+    protocol: S3Service,
+    faults: Faults,
+    counters: Counters,
+}
+
+/// Faults of one request, sorted by the place where they act.
+#[derive(Default)]
+struct Plan {
+    status: Option<(u16, &'static str, Option<u32>)>,
+    reset: bool,
+    cut_request: Option<u64>,
+    cut_reply: Option<u64>,
+    lost_reply: bool,
+    throttle: Option<u64>,
+    delay_reply: Vec<std::time::Duration>,
+}
+
+impl Plan {
+    /// Waits out what comes before the request is served and notes the rest.
+    async fn prepare(faults: Vec<Fault>) -> Self {
+        let mut plan = Self::default();
+        for fault in faults {
+            match fault {
+                Fault::Status { status, code, retry_after } => {
+                    plan.status = Some((status, code, retry_after))
+                }
+                Fault::Delay(time) => tokio::time::sleep(time).await,
+                Fault::DelayReply(time) => plan.delay_reply.push(time),
+                Fault::Reset => plan.reset = true,
+                Fault::CutRequest(bytes) => plan.cut_request = Some(bytes),
+                Fault::CutReply(bytes) => plan.cut_reply = Some(bytes),
+                Fault::LostReply => plan.lost_reply = true,
+                Fault::Throttle(rate) => plan.throttle = Some(rate),
+                Fault::Hold(gate) => gate.pass().await,
+            }
+        }
+        plan
+    }
+}
+
+impl Front {
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, HttpError> {
+        let target = target(request.method(), request.uri(), request.headers());
+        self.counters.arrived(target.kind);
+        let result = self.serve(request, &target).await;
+        let status = result.as_ref().map_or(0, |response| response.status().as_u16());
+        self.counters.answered(target, status);
+        result
+    }
+
+    async fn serve(&self, request: Request<Incoming>, target: &Target) -> Result<Response<Body>, HttpError> {
+        let plan = Plan::prepare(self.faults.for_request(target)).await;
+        if plan.reset {
+            return Err(cut());
+        }
+        if let Some(status) = plan.status {
+            // Best effort: a body that is too large or broken ends the connection instead.
+            let _ = Limited::new(request.into_body(), DRAIN).collect().await;
+            return Ok(error_reply(status));
+        }
+        let (request, broken) = self.meter(request, target, &plan);
+        let response = self.protocol.call(request).await?;
+        for time in &plan.delay_reply {
+            tokio::time::sleep(*time).await;
+        }
+        if plan.lost_reply || broken.load(Ordering::Relaxed) {
+            return Err(cut());
+        }
+        Ok(match plan.cut_reply {
+            Some(bytes) => {
+                response.map(|body| Body::http_body_unsync(Metered::new(body, |_| {}).cut_after(Some(bytes))))
+            }
+            None => response,
+        })
+    }
+
+    /// Wraps the body; the flag tells whether it was cut on the way.
+    fn meter(
+        &self,
+        request: Request<Incoming>,
+        target: &Target,
+        plan: &Plan,
+    ) -> (Request<Body>, Arc<AtomicBool>) {
+        let broken = Arc::new(AtomicBool::new(false));
+        let (counters, kind) = (self.counters.clone(), target.kind);
+        let (flag, mut left) = (broken.clone(), plan.cut_request);
+        let observe = move |bytes| {
+            counters.received(kind, bytes);
+            if let Some(left) = &mut left {
+                *left = left.saturating_sub(bytes);
+                flag.store(*left == 0, Ordering::Relaxed);
+            }
+        };
+        let (cut_after, rate) = (plan.cut_request, plan.throttle);
+        (
+            request.map(|body| {
+                Body::http_body_unsync(Metered::new(body, observe).cut_after(cut_after).throttled(rate))
+            }),
+            broken,
+        )
+    }
+}
+
+/// hyper ends the connection when the service fails.
+fn cut() -> HttpError {
+    HttpError::new(Box::new(io::Error::new(io::ErrorKind::ConnectionReset, "cut by a fault rule")))
+}
+
+fn error_reply((status, code, retry_after): (u16, &'static str, Option<u32>)) -> Response<Body> {
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{code} by a fault rule</Message>\
+         <RequestId>testbed</RequestId></Error>"
+    );
+    let body = Full::new(Bytes::from(xml)).map_err(|never: Infallible| match never {});
+    let mut response = Response::new(
+        Body::http_body::<http_body_util::combinators::BoxBody<Bytes, io::Error>>(body.boxed()),
+    );
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
