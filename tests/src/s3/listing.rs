@@ -42,8 +42,7 @@ impl<T> Entry<T> {
 pub(super) fn page<T: Clone>(keys: &BTreeMap<String, T>, query: &ListQuery<'_>) -> Page<T> {
     let mut entries = Vec::new();
     let mut from = first_bound(query);
-    loop {
-        let Some((key, value)) = keys.range((from.clone(), Bound::Unbounded)).next() else { break };
+    while let Some((key, value)) = keys.range((from.clone(), Bound::Unbounded)).next() {
         if !key.starts_with(query.prefix) {
             break;
         }
