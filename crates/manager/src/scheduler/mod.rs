@@ -5,8 +5,11 @@
 //! task can never cross. What a task *does* is behind [`Runner`]: the scheduler knows nothing of backups.
 
 pub mod clock;
+pub mod plan;
+pub mod policy;
 pub mod retry;
 pub mod runner;
+pub mod schedule;
 pub mod stop;
 pub mod trigger;
 pub mod window;
