@@ -1,6 +1,7 @@
 //! A simulated Scylla cluster and S3 server, and everything that runs on them: scenarios, demo, benchmarks.
 
 pub mod cluster;
+pub mod harness;
 pub mod invariants;
 pub mod node;
 pub mod s3;

@@ -74,10 +74,12 @@ fn a_sound_bucket_has_no_violation() {
     assert_eq!(check(&contents, &Expected::default()), []);
 }
 
+type Damage = Box<dyn Fn(&Store)>;
+
 #[test]
 fn every_kind_of_damage_is_found() {
     let data = format!("{}/mc-1-big-Data.db", table());
-    let cases: Vec<(&str, Box<dyn Fn(&Store)>, &[&str])> = vec![
+    let cases: Vec<(&str, Damage, &[&str])> = vec![
         (
             "lost versioned copy",
             Box::new(|s| assert!(s.remove("b", &format!("{}/mc-1-big-Data.db.{NEW}", table())))),

@@ -1,0 +1,449 @@
+//! Starts everything, registers the cluster, and offers the steps that scenarios are made of.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::config::{AUTH_TOKEN, AgentOptions, S3Access, agent_yaml, manager_yaml};
+use super::manager_api::{ManagerApi, RunState};
+use super::process::{Child, Programs, free_port};
+use super::target::{ExternalS3, S3Target};
+use super::wait::Deadline;
+use crate::cluster::{ClusterBuilder, SimCluster};
+use crate::invariants::{self, Expected, Ledger};
+use crate::s3::{S3Config, S3Server};
+
+/// Daemons must listen within this many seconds; a debug build on a busy machine is slow.
+const START: Deadline = Deadline::seconds(60);
+/// A daemon that was asked to stop has this many seconds.
+const STOP: Deadline = Deadline::seconds(40);
+/// A small backup ends within this many seconds.
+const RUN: Deadline = Deadline::seconds(120);
+
+/// What a bed is made of.
+#[derive(Clone, Debug)]
+pub struct BedConfig {
+    /// The programs.
+    pub programs: Programs,
+    /// The simulated cluster.
+    pub cluster: ClusterBuilder,
+    /// Our S3 server, unless the environment names another.
+    pub s3: S3Config,
+    /// Keys over the agents' usual configuration.
+    pub agent: Value,
+    /// Keys over the manager's usual configuration.
+    pub manager: Value,
+    /// CQL user name and password to register the cluster with.
+    pub cql: Option<(String, String)>,
+    /// Use the server of the environment when there is one.
+    pub allow_external: bool,
+}
+
+impl BedConfig {
+    /// A cluster with our programs out of the `testbed` executable.
+    #[must_use]
+    pub fn new(testbed: &Path, cluster: ClusterBuilder) -> Self {
+        Self {
+            programs: Programs::own(testbed),
+            cluster,
+            s3: S3Config::default(),
+            agent: Value::Null,
+            manager: Value::Null,
+            cql: None,
+            allow_external: false,
+        }
+    }
+}
+
+/// A running installation; dropping it ends all of it.
+pub struct Bed {
+    // Order matters: processes end before what they talk to.
+    manager: Option<Child>,
+    agents: Vec<Option<Child>>,
+    /// The nodes.
+    pub cluster: SimCluster,
+    /// The object store.
+    pub s3: S3Target,
+    /// Bucket of the backups.
+    pub bucket: String,
+    /// The manager's API.
+    pub api: ManagerApi,
+    /// Contents of the nodes at each snapshot.
+    pub ledger: Ledger,
+    /// Name of the cluster in the manager.
+    pub name: String,
+    programs: Programs,
+    manager_http: SocketAddr,
+    agent_port: u16,
+    dir: TempDir,
+}
+
+/// What a call of `sctool` printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SctoolRun {
+    /// Exit code.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Bed {
+    /// Starts cluster, object store, agents and manager, and adds the cluster to the manager.
+    ///
+    /// # Errors
+    /// Something does not start; the message holds the end of its log.
+    pub async fn start(config: BedConfig) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("testbed-").tempdir()?;
+        let external = ExternalS3::from_environment().filter(|_| config.allow_external);
+        let bucket =
+            external.as_ref().map_or_else(|| "backups".to_owned(), |external| external.bucket.clone());
+        let s3 = match external {
+            Some(external) => {
+                external.empty().await?;
+                S3Target::External(external)
+            }
+            None => S3Target::Own(S3Server::start(config.s3).await?),
+        };
+        let cluster = config.cluster.start().await?;
+        let addresses: Vec<IpAddr> = cluster.nodes().iter().map(crate::node::SimNode::address).collect();
+        let agent_port = free_port(&addresses)?;
+        let first = *addresses.first().context("the cluster has no node")?;
+        let manager_http = SocketAddr::new(first, free_port(&[first])?);
+        let access = S3Access::from(&s3);
+        for node in cluster.nodes() {
+            let options = AgentOptions {
+                https: SocketAddr::new(node.address(), agent_port),
+                scylla_api: node.rest_addr(),
+                prometheus: String::new(),
+                s3: &access,
+                extra: &config.agent,
+            };
+            std::fs::write(dir.path().join(format!("agent-{}.yaml", node.address())), agent_yaml(&options)?)?;
+        }
+        let manager_config = manager_yaml(manager_http, &dir.path().join("manager.db"), &config.manager)?;
+        std::fs::write(dir.path().join("manager.yaml"), manager_config)?;
+        let mut bed = Self {
+            manager: None,
+            agents: cluster.nodes().iter().map(|_| None).collect(),
+            s3,
+            bucket,
+            api: ManagerApi::new(&format!("http://{manager_http}/api/v1"))?,
+            ledger: Ledger::default(),
+            name: "test".to_owned(),
+            programs: config.programs,
+            manager_http,
+            agent_port,
+            cluster,
+            dir,
+        };
+        for at in 0..bed.agents.len() {
+            bed.launch_agent(at)?;
+        }
+        bed.launch_manager()?;
+        for at in 0..bed.agents.len() {
+            bed.agent_is_up(at).await?;
+        }
+        bed.manager_is_up().await?;
+        bed.add_cluster(config.cql.as_ref()).await?;
+        Ok(bed)
+    }
+
+    /// Directory with configurations, logs and the manager's database.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Port of all agents.
+    #[must_use]
+    pub fn agent_port(&self) -> u16 {
+        self.agent_port
+    }
+
+    /// Our own S3 server.
+    ///
+    /// # Panics
+    /// The scenario runs against an external server, where faults and counters do not exist.
+    #[must_use]
+    pub fn own_s3(&self) -> &S3Server {
+        match &self.s3 {
+            S3Target::Own(server) => server,
+            S3Target::External(external) => {
+                panic!("this scenario needs our own S3 server, not {}", external.endpoint)
+            }
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn agent_name(&self, at: usize) -> String {
+        format!("agent-{}", self.cluster.nodes()[at].address())
+    }
+
+    fn launch_agent(&mut self, at: usize) -> anyhow::Result<()> {
+        let name = self.agent_name(at);
+        let config = self.file(&format!("{name}.yaml"));
+        let log = self.file(&format!("{name}.log"));
+        let arguments = ["-c", &config.to_string_lossy()];
+        self.agents[at] = Some(Child::start(&name, &self.programs.agent, &arguments, &log)?);
+        Ok(())
+    }
+
+    async fn agent_is_up(&mut self, at: usize) -> anyhow::Result<()> {
+        let address = SocketAddr::new(self.cluster.nodes()[at].address(), self.agent_port);
+        self.agents[at].as_mut().context("the agent was not started")?.wait_listening(address, START).await
+    }
+
+    fn launch_manager(&mut self) -> anyhow::Result<()> {
+        let (config, log) = (self.file("manager.yaml"), self.file("manager.log"));
+        let arguments = ["-c", &config.to_string_lossy()];
+        self.manager = Some(Child::start("manager", &self.programs.manager, &arguments, &log)?);
+        Ok(())
+    }
+
+    async fn manager_is_up(&mut self) -> anyhow::Result<()> {
+        let address = self.manager_http;
+        self.manager.as_mut().context("the manager was not started")?.wait_listening(address, START).await
+    }
+
+    /// Ends an agent at once (`kill -9`).
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub fn kill_agent(&mut self, at: usize) -> anyhow::Result<()> {
+        if let Some(mut agent) = self.agents[at].take() {
+            agent.kill()?;
+        }
+        Ok(())
+    }
+
+    /// Starts an agent that was killed.
+    ///
+    /// # Errors
+    /// It does not listen in time.
+    pub async fn start_agent(&mut self, at: usize) -> anyhow::Result<()> {
+        self.launch_agent(at)?;
+        self.agent_is_up(at).await
+    }
+
+    /// Ends the manager at once (`kill -9`).
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub fn kill_manager(&mut self) -> anyhow::Result<()> {
+        if let Some(mut manager) = self.manager.take() {
+            manager.kill()?;
+        }
+        Ok(())
+    }
+
+    /// Stops the manager with SIGTERM and demands exit status 0.
+    ///
+    /// # Errors
+    /// It does not end in time, or not well.
+    pub async fn stop_manager(&mut self) -> anyhow::Result<()> {
+        if let Some(mut manager) = self.manager.take() {
+            let status = manager.stop(STOP).await?;
+            ensure!(status.success(), "the manager ended with {status}\n{}", manager.log_tail());
+        }
+        Ok(())
+    }
+
+    /// Starts the manager again over its database.
+    ///
+    /// # Errors
+    /// It does not listen in time.
+    pub async fn start_manager(&mut self) -> anyhow::Result<()> {
+        self.launch_manager()?;
+        self.manager_is_up().await
+    }
+
+    /// Runs `sctool` with these arguments against the manager and waits for its end.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn sctool(&self, arguments: &[&str]) -> anyhow::Result<SctoolRun> {
+        let mut command = self.programs.sctool.command();
+        command
+            .env("SCYLLA_MANAGER_API_URL", self.api.base())
+            .env_remove("SCYLLA_MANAGER_CLUSTER")
+            .env("TZ", "UTC");
+        command.args(arguments);
+        let output = tokio::process::Command::from(command).kill_on_drop(true).output();
+        let output =
+            tokio::time::timeout(RUN.limit, output).await.context("sctool did not end in time")??;
+        Ok(SctoolRun {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Runs `sctool` and demands success; answers its standard output.
+    ///
+    /// # Errors
+    /// It fails; the message holds what it printed and the end of the manager's log.
+    pub async fn sctool_ok(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let run = self.sctool(arguments).await?;
+        if run.code != 0 {
+            let log = self.manager.as_ref().map(Child::log_tail).unwrap_or_default();
+            bail!(
+                "sctool {} ended with {}:\n{}{}\n{log}",
+                arguments.join(" "),
+                run.code,
+                run.stdout,
+                run.stderr
+            );
+        }
+        Ok(run.stdout)
+    }
+
+    async fn add_cluster(&self, cql: Option<&(String, String)>) -> anyhow::Result<()> {
+        let host = self.cluster.nodes()[0].address().to_string();
+        let port = self.agent_port.to_string();
+        let mut arguments = vec![
+            "cluster",
+            "add",
+            "--host",
+            &host,
+            "--port",
+            &port,
+            "--name",
+            &self.name,
+            "--auth-token",
+            AUTH_TOKEN,
+        ];
+        if let Some((username, password)) = cql {
+            arguments.extend(["--username", username, "--password", password]);
+        }
+        self.sctool_ok(&arguments).await.map(drop)
+    }
+
+    /// The location of the bucket, e.g. `s3:backups`.
+    #[must_use]
+    pub fn location(&self) -> String {
+        format!("s3:{}", self.bucket)
+    }
+
+    /// Creates a backup task that starts at once; answers `backup/<id>`. Failed runs are not retried.
+    ///
+    /// # Errors
+    /// The task is refused.
+    pub async fn create_backup(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let location = self.location();
+        let mut all = vec!["backup", "-c", &self.name, "-L", &location, "--num-retries", "0"];
+        all.extend(arguments);
+        Ok(self.sctool_ok(&all).await?.trim().to_owned())
+    }
+
+    /// Starts a task again.
+    ///
+    /// # Errors
+    /// The manager refuses.
+    pub async fn start_task(&self, task: &str) -> anyhow::Result<()> {
+        self.sctool_ok(&["start", "-c", &self.name, task]).await.map(drop)
+    }
+
+    /// Waits for the end of the task's n-th run and demands DONE; records what the nodes hold under its tag.
+    ///
+    /// # Errors
+    /// The run ends otherwise, or not in time.
+    pub async fn run_done(&mut self, task: &str, run: usize) -> anyhow::Result<String> {
+        let ended = self.run_ended(task, run).await?;
+        let progress = self.api.progress(&self.name, task).await?;
+        let log = self.manager.as_ref().map(Child::log_tail).unwrap_or_default();
+        ensure!(ended.status == "DONE", "run {run} of {task} is {}: {}\n{log}", ended.status, ended.cause);
+        let tag = progress["snapshot_tag"].as_str().context("the progress has no snapshot tag")?.to_owned();
+        self.ledger.record(&tag, &self.cluster)?;
+        Ok(tag)
+    }
+
+    /// Waits for the end of the task's n-th run, however it ends.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub async fn run_ended(&self, task: &str, run: usize) -> anyhow::Result<RunState> {
+        let ended = self.api.wait_ended(&self.name, task, run, RUN).await;
+        ended.with_context(|| self.manager.as_ref().map(Child::log_tail).unwrap_or_default())
+    }
+
+    /// Creates a backup task, waits for DONE, answers task and tag.
+    ///
+    /// # Errors
+    /// The task is refused or the run fails.
+    pub async fn backup(&mut self, arguments: &[&str]) -> anyhow::Result<(String, String)> {
+        let task = self.create_backup(arguments).await?;
+        let tag = self.run_done(&task, 1).await?;
+        Ok((task, tag))
+    }
+
+    /// Starts a task again, waits for DONE of its n-th run, answers the tag.
+    ///
+    /// # Errors
+    /// The run fails.
+    pub async fn backup_again(&mut self, task: &str, run: usize) -> anyhow::Result<String> {
+        self.start_task(task).await?;
+        self.run_done(task, run).await
+    }
+
+    /// Snapshots on the nodes that run: node address and snapshot name.
+    ///
+    /// # Errors
+    /// A data directory cannot be read.
+    pub async fn local_snapshots(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for node in self.cluster.nodes() {
+            for name in node.snapshots().await?.into_keys() {
+                found.push((node.address().to_string(), name));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Demands every invariant of the bucket and the nodes; the end of each scenario.
+    ///
+    /// # Errors
+    /// The bucket cannot be read.
+    ///
+    /// # Panics
+    /// An invariant is broken.
+    pub async fn assert_invariants(&self) -> anyhow::Result<()> {
+        let contents = self.s3.contents(&self.bucket).await?;
+        let local_snapshots = self.local_snapshots().await?;
+        invariants::assert_holds(
+            &contents,
+            &Expected { ledger: Some(&self.ledger), local_snapshots, ..Expected::default() },
+        );
+        Ok(())
+    }
+
+    /// As [`assert_invariants`](Self::assert_invariants) while a run waits to be continued: what it left is no fault.
+    ///
+    /// # Errors
+    /// The bucket cannot be read.
+    ///
+    /// # Panics
+    /// An invariant is broken.
+    pub async fn assert_invariants_amid_run(&self) -> anyhow::Result<()> {
+        let contents = self.s3.contents(&self.bucket).await?;
+        invariants::assert_holds(
+            &contents,
+            &Expected { ledger: Some(&self.ledger), unfinished_run: true, ..Expected::default() },
+        );
+        Ok(())
+    }
+
+    /// Keeps logs and configurations after the bed is gone; answers where.
+    #[must_use]
+    pub fn keep_dir(mut self) -> PathBuf {
+        self.dir.disable_cleanup(true);
+        self.dir.path().to_owned()
+    }
+}
