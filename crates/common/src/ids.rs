@@ -33,6 +33,11 @@ macro_rules! uuid_newtype {
             /// `00000000-0000-0000-0000-000000000000`: "not set" on the wire.
             pub const NIL: Self = Self(Uuid::nil());
 
+            /// That UUID, also in constants.
+            pub const fn from_uuid(id: Uuid) -> Self {
+                Self(id)
+            }
+
             /// A new random ID.
             pub fn random() -> Self {
                 Self(Uuid::new_v4())

@@ -5,6 +5,13 @@
 //! task can never cross. What a task *does* is behind [`Runner`]: the scheduler knows nothing of backups.
 
 pub mod clock;
+mod commands;
+pub mod driver;
+mod entry;
+pub mod execute;
+pub mod handle;
+mod load;
+pub mod metrics;
 pub mod plan;
 pub mod policy;
 pub mod retry;
@@ -14,6 +21,14 @@ pub mod stop;
 pub mod trigger;
 pub mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use clock::Clock;
+pub use commands::RESUME_TASK;
+pub use driver::{Driver, HEALTH_CHECK_RUN};
+pub use handle::{Planned, Scheduler, SchedulerError, Suspension, TaskKey, TaskSpec};
+pub use load::load;
+pub use metrics::SchedulerMetrics;
 pub use runner::{Properties, RunContext, RunError, Runner, Runners};
 pub use stop::{StopReason, StopSignal};

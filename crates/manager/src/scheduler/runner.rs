@@ -59,6 +59,14 @@ pub enum RunErrorKind {
     Invalid,
 }
 
+/// An error with what was being done when it happened.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+struct During {
+    what: String,
+    source: Box<dyn Error + Send + Sync>,
+}
+
 impl RunError {
     /// An error after which the run may be retried.
     pub fn failed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -79,6 +87,13 @@ impl RunError {
     #[must_use]
     pub fn with_details(mut self, details: impl Into<String>) -> Self {
         self.details = details.into();
+        self
+    }
+
+    /// Says what was being done, in front of the cause.
+    #[must_use]
+    pub fn context(mut self, what: impl Into<String>) -> Self {
+        self.source = Box::new(During { what: what.into(), source: self.source });
         self
     }
 

@@ -1,0 +1,5 @@
+//! The driver under a paused clock, with a scripted runner.
+
+mod bed;
+mod control;
+mod schedules;
