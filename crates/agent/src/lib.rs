@@ -4,4 +4,7 @@
 //! It knows nothing of tasks, runs or retention, and keeps nothing over a restart.
 
 pub mod config;
+pub mod jobs;
 pub mod size_suffix;
+pub mod storage;
+pub mod transfer;
