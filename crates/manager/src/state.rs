@@ -1,7 +1,7 @@
 //! What everything in the daemon shares.
 
 use crate::config::Config;
-use crate::scheduler::Clock;
+use crate::scheduler::{Clock, Runners, Scheduler};
 use crate::store::Store;
 
 /// The parts of the manager, built once by [`crate::start`]; handlers and tasks hold it in an `Arc`.
@@ -10,6 +10,10 @@ pub struct Manager {
     pub config: Config,
     /// State.
     pub store: Store,
+    /// Runs tasks.
+    pub scheduler: Scheduler,
+    /// What each task type does.
+    pub runners: Runners,
     /// Time of day.
     pub clock: Clock,
 }

@@ -7,6 +7,8 @@ pub mod error;
 pub mod extract;
 pub mod trace;
 
+mod resolve;
+mod tasks;
 mod version;
 
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{OriginalUri, Request};
 use axum::middleware;
-use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::routing::{MethodFilter, on};
 use common::api::Endpoint;
 use http::Method;
 use tower::Layer;
@@ -33,7 +35,7 @@ pub type ApiResult<T> = Result<T, ApiError>;
 
 /// The whole API with `/ping` and `/version` beside it.
 pub fn router(state: AppState) -> Router {
-    let api = Router::new().merge(version::routes());
+    let api = Router::new().merge(version::routes()).merge(tasks::routes());
     let all = Router::new()
         .nest("/api/v1", api)
         .merge(version::root_routes())
@@ -46,22 +48,16 @@ pub fn router(state: AppState) -> Router {
 }
 
 /// The route of an endpoint: its method and its handler. Path and method come from the wire contract.
-pub fn route<E, H, T>(router: Router<AppState>, _endpoint: E, handler: H) -> Router<AppState>
+pub fn route<S, E, H, T>(router: Router<S>, _endpoint: E, handler: H) -> Router<S>
 where
+    S: Clone + Send + Sync + 'static,
     E: Endpoint,
-    H: axum::handler::Handler<T, AppState>,
-    T: 'static,
-{
-    router.route(E::PATH, method_router::<E, H, T>(handler))
-}
-
-fn method_router<E: Endpoint, H, T>(handler: H) -> MethodRouter<AppState>
-where
-    H: axum::handler::Handler<T, AppState>,
+    H: axum::handler::Handler<T, S>,
     T: 'static,
 {
     // Every method of our contracts is one that axum can filter by.
-    on(MethodFilter::try_from(E::METHOD).unwrap_or(MethodFilter::GET), handler)
+    let method = MethodFilter::try_from(E::METHOD).unwrap_or(MethodFilter::GET);
+    router.route(E::PATH, on(method, handler))
 }
 
 async fn no_endpoint(OriginalUri(uri): OriginalUri) -> ApiError {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use common::ids::{ClusterId, RunId, TaskId};
 use common::task::TaskType;
+use common::units::DcLimit;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
@@ -164,6 +165,19 @@ pub trait Runner: Send + Sync + 'static {
     /// Progress of a task that never ran.
     fn empty_progress(&self) -> Value {
         Value::Null
+    }
+
+    /// Changes the rate limit of the run of a task that works now: on its hosts, and for jobs that it has yet
+    /// to start. The caller stores it in the task. Without a run only the limits are checked.
+    ///
+    /// An [`Invalid`](RunErrorKind::Invalid) error (unknown datacenter) means that nothing was changed.
+    fn set_rate_limit<'a>(
+        &'a self,
+        _cluster: ClusterId,
+        _task: TaskId,
+        _limits: &'a [DcLimit],
+    ) -> BoxFuture<'a, Result<(), RunError>> {
+        Box::pin(async { Err(RunError::invalid("this task has no rate limit")) })
     }
 
     /// Does the work.

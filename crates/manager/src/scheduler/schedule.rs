@@ -100,7 +100,13 @@ pub fn normalize(request: &Schedule, now: DateTime<Utc>) -> Result<(Schedule, Fi
     }
     let mut cron = CronText::parse(&request.cron);
     cron.spec = cron.spec.trim().to_owned();
-    cron.start_date = if cron.spec.is_empty() { None } else { request.start_date.or(cron.start_date) };
+    // A client sends back what it read: the creation date of a cron that had no start is none either.
+    let echoed = is_object(&request.cron) && cron.start_date.is_none() && !is_future(request, now);
+    cron.start_date = match request.start_date {
+        _ if cron.spec.is_empty() => None,
+        Some(start) if !echoed => Some(start),
+        _ => cron.start_date,
+    };
     let points = parse_window(request)?.points();
     let stored = Schedule {
         cron: cron.to_wire(),
@@ -119,6 +125,14 @@ pub fn normalize(request: &Schedule, now: DateTime<Utc>) -> Result<(Schedule, Fi
         Trigger::At(_) => FirstRun::Planned,
     };
     Ok((stored, first))
+}
+
+fn is_object(cron: &str) -> bool {
+    cron.trim_start().starts_with('{')
+}
+
+fn is_future(schedule: &Schedule, now: DateTime<Utc>) -> bool {
+    schedule.start_date.is_some_and(|start| start > now)
 }
 
 fn parse_zone(name: &str) -> Result<Tz, InvalidSchedule> {
@@ -194,6 +208,9 @@ mod tests {
         assert_eq!(stored.cron, r#"{"spec":"0 2 * * *","start_date":"2026-03-05T01:30:00Z"}"#);
         assert_eq!(stored.window, Some(vec!["Mon-0:00".into(), "Fri-15:00".into()]));
         assert_eq!(normalize(&stored, at("2026-03-02T11:00:00Z")).unwrap().0, stored);
+
+        let (plain, _) = normalize(&schedule(r#"{"cron":"0 2 * * *"}"#), at(NOW)).unwrap();
+        assert_eq!(normalize(&plain, at("2026-03-02T11:00:00Z")).unwrap().0, plain);
 
         let (empty, _) = normalize(&schedule(r#"{"window":[]}"#), at(NOW)).unwrap();
         assert_eq!(empty.cron, r#"{"spec":"","start_date":"0001-01-01T00:00:00Z"}"#);
