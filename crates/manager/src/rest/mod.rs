@@ -8,6 +8,7 @@ pub mod extract;
 pub mod trace;
 
 mod resolve;
+mod suspend;
 mod tasks;
 mod version;
 
@@ -35,7 +36,7 @@ pub type ApiResult<T> = Result<T, ApiError>;
 
 /// The whole API with `/ping` and `/version` beside it.
 pub fn router(state: AppState) -> Router {
-    let api = Router::new().merge(version::routes()).merge(tasks::routes());
+    let api = Router::new().merge(version::routes()).merge(tasks::routes()).merge(suspend::routes());
     let all = Router::new()
         .nest("/api/v1", api)
         .merge(version::root_routes())

@@ -6,13 +6,13 @@ use chrono::{DateTime, Utc};
 use common::api::manager::Task;
 use common::ids::{ClusterId, TaskId};
 use common::task::{TaskStatus, TaskType};
-use tracing::warn;
 
 use super::driver::Driver;
 use super::entry::Entry;
 use super::handle::{Command, Planned, Reply, SchedulerError, TaskKey, TaskSpec};
 use super::plan::{self, Activation};
 use super::schedule::{FirstRun, normalize};
+use super::suspend::SuspendRecord;
 
 /// ID of the task that ends a suspend by itself, in every cluster (spec manager.md 4.10).
 pub const RESUME_TASK: TaskId = TaskId::from_uuid(uuid::uuid!("805e43b0-2c0a-481e-bab8-9c2418940d67"));
@@ -40,8 +40,10 @@ impl Driver {
             Command::Stop { key, disable, reply } => answer(reply, self.stop(key, disable, now).await),
             Command::Planned { cluster, reply } => answer(reply, Ok(self.planned(cluster))),
             Command::Suspension { cluster, reply } => {
-                answer(reply, Ok(self.suspended.get(&cluster).copied()));
+                answer(reply, Ok(self.suspended.get(&cluster).map(SuspendRecord::suspension)));
             }
+            Command::Suspend { cluster, options, reply } => self.suspend(cluster, options, reply).await,
+            Command::Resume { cluster, options, reply } => answer(reply, self.resume(cluster, options).await),
             Command::RemoveCluster { cluster, reply } => self.remove_cluster(cluster, reply).await,
         }
     }
@@ -246,8 +248,7 @@ impl Driver {
     }
 
     async fn remove_cluster(&mut self, cluster: ClusterId, reply: Reply<()>) {
-        let of_cluster = self.entries.keys().filter(|k| k.cluster == cluster);
-        for key in of_cluster.copied().collect::<Vec<_>>() {
+        for key in self.keys_of(cluster) {
             if self.entry(key).is_err() {
                 continue;
             }
@@ -258,11 +259,11 @@ impl Driver {
             self.stop_run(key).await;
         }
         self.removals.push((cluster, reply));
-        self.answer_removals().await;
+        self.answer_removals();
     }
 
     /// Completes removals of clusters whose last run has ended.
-    pub(super) async fn answer_removals(&mut self) {
+    pub(super) fn answer_removals(&mut self) {
         for (cluster, reply) in std::mem::take(&mut self.removals) {
             let of_cluster = |key: &TaskKey| key.cluster == cluster;
             if self.entries.iter().any(|(key, entry)| of_cluster(key) && entry.running.is_some()) {
@@ -272,9 +273,8 @@ impl Driver {
             for entry in self.entries.extract_if(.., |key, _| of_cluster(key)).map(|(_, entry)| entry) {
                 self.metrics.remove_task(&entry.task);
             }
-            if self.suspended.remove(&cluster).is_some() {
-                warn!(%cluster, "A suspended cluster was removed");
-            }
+            // Its record goes with the drawer of the cluster.
+            self.suspended.remove(&cluster);
             answer(reply, Ok(()));
         }
     }

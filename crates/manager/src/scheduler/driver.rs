@@ -20,12 +20,13 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 use super::clock::Clock;
 use super::entry::{Entry, Running};
 use super::execute::{Outcome, execute, judge};
-use super::handle::{Command, Reply, Suspension, TaskKey};
+use super::handle::{Command, Reply, TaskKey};
 use super::metrics::SchedulerMetrics;
 use super::plan::{self, Activation};
 use super::policy::{Admission, admit};
 use super::runner::{RunContext, RunError, Runner, Runners};
 use super::stop::{StopReason, StopSignal};
+use super::suspend::SuspendRecord;
 use crate::store::{Store, StoreError};
 
 /// Run ID of all health checks: a check that succeeds overwrites the row of the one before. Its time is the
@@ -40,11 +41,13 @@ pub struct Driver {
     pub(super) metrics: SchedulerMetrics,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) entries: BTreeMap<TaskKey, Entry>,
-    pub(super) suspended: BTreeMap<ClusterId, Suspension>,
+    pub(super) suspended: BTreeMap<ClusterId, SuspendRecord>,
     pub(super) runs: JoinSet<Outcome>,
     pub(super) run_tasks: HashMap<tokio::task::Id, TaskKey>,
     /// Calls that wait until no run of the cluster works.
     pub(super) removals: Vec<(ClusterId, Reply<()>)>,
+    /// Calls that wait until the runs that a suspend stopped have returned.
+    pub(super) suspends: Vec<(ClusterId, Reply<()>)>,
     pub(super) shutting_down: bool,
 }
 
@@ -254,8 +257,11 @@ impl Driver {
         log_failure(key, "write end of run", written);
         if let Some(end) = verdict.end {
             self.plan_after(key, &activation, end, now);
+        } else if reason == Some(StopReason::Suspend) {
+            self.plan_after_suspend(key, now);
         }
-        self.answer_removals().await;
+        self.answer_removals();
+        self.answer_suspends();
     }
 
     pub(super) fn plan_after(
@@ -274,14 +280,6 @@ impl Driver {
             entry.plan = plan::after_run(schedule, ran, end, now);
             log_plan(entry);
         }
-    }
-
-    /// Whether tasks of this type may run in the cluster now.
-    pub(super) fn allows(&self, key: TaskKey) -> bool {
-        self.suspended.get(&key.cluster).is_none_or(|suspension| {
-            matches!(key.task_type, TaskType::HealthCheck | TaskType::Suspend)
-                || suspension.allow == Some(key.task_type)
-        })
     }
 
     /// Plans a task by its trigger alone.

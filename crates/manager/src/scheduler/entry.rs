@@ -61,6 +61,12 @@ impl Entry {
         self.task.enabled && !self.task.deleted
     }
 
+    /// Whether it is a single run in a window that has not come to an end yet.
+    pub fn is_unfinished_windowed_one_shot(&self) -> bool {
+        let never_ended = self.task.success_count == 0 && self.task.error_count == 0;
+        never_ended && self.schedule.as_ref().is_ok_and(TaskSchedule::is_windowed_one_shot)
+    }
+
     /// When the driver must look at this task again; an activation that waits is looked at after each run.
     pub fn wake_at(&self) -> Option<DateTime<Utc>> {
         match (&self.running, &self.plan) {

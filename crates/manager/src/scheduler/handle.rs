@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::runner::Properties;
 use super::schedule::InvalidSchedule;
+use super::suspend::{ResumeOptions, SuspendOptions};
 use crate::store::StoreError;
 
 /// Calls that may wait for the driver; beyond that callers wait to send.
@@ -39,6 +40,12 @@ pub enum SchedulerError {
     /// Tasks of this type do not run now.
     #[error("cluster is suspended{0}")]
     Suspended(&'static str),
+    /// The policy of a suspend refuses to stop these.
+    #[error(
+        "not allowed tasks are running. Use suspend_policy='stop_running_tasks' to stop those tasks before \
+         suspending cluster: {0}"
+    )]
+    TasksRunning(String),
     /// The task that ends a suspend by itself.
     #[error("resume task cannot be updated")]
     ResumeTask,
@@ -60,7 +67,7 @@ impl SchedulerError {
             | Self::Schedule(_)
             | Self::Suspended(_)
             | Self::ResumeTask => true,
-            Self::NotFound(_) | Self::Store(_) | Self::Closed => false,
+            Self::TasksRunning(_) | Self::NotFound(_) | Self::Store(_) | Self::Closed => false,
         }
     }
 }
@@ -127,6 +134,8 @@ pub(super) enum Command {
     Stop { key: TaskKey, disable: bool, reply: Reply<()> },
     Planned { cluster: ClusterId, reply: Reply<BTreeMap<TaskKey, Planned>> },
     Suspension { cluster: ClusterId, reply: Reply<Option<Suspension>> },
+    Suspend { cluster: ClusterId, options: SuspendOptions, reply: Reply<()> },
+    Resume { cluster: ClusterId, options: ResumeOptions, reply: Reply<()> },
     RemoveCluster { cluster: ClusterId, reply: Reply<()> },
 }
 
@@ -222,6 +231,23 @@ impl Scheduler {
     /// The manager shuts down.
     pub async fn suspension(&self, cluster: ClusterId) -> Result<Option<Suspension>, SchedulerError> {
         self.ask(|reply| Command::Suspension { cluster, reply }).await
+    }
+
+    /// Suspends a cluster and returns when the runs that it stopped have returned. One that is suspended already
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// The policy refuses; database.
+    pub async fn suspend(&self, cluster: ClusterId, options: SuspendOptions) -> Result<(), SchedulerError> {
+        self.ask(|reply| Command::Suspend { cluster, options, reply }).await
+    }
+
+    /// Resumes a cluster. One that is not suspended stays as it is.
+    ///
+    /// # Errors
+    /// Database.
+    pub async fn resume(&self, cluster: ClusterId, options: ResumeOptions) -> Result<(), SchedulerError> {
+        self.ask(|reply| Command::Resume { cluster, options, reply }).await
     }
 
     /// Stops all runs of a cluster, waits for them, deletes its tasks and their series (spec manager.md 5.4).

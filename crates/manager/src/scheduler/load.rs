@@ -41,8 +41,10 @@ pub async fn load(
         runs: JoinSet::new(),
         run_tasks: HashMap::new(),
         removals: vec![],
+        suspends: vec![],
         shutting_down: false,
     };
+    driver.load_suspended().await?;
     let now = clock.now();
     for task in driver.store.all_tasks().await? {
         driver.load_task(task, now).await?;
@@ -118,7 +120,6 @@ impl Driver {
 /// Whether a task has a run to make up for, beside what its trigger says.
 fn goes_on(entry: &Entry, last: Option<&TaskRun>, now: DateTime<Utc>) -> bool {
     let Ok(schedule) = &entry.schedule else { return false };
-    let never_ended = entry.task.success_count == 0 && entry.task.error_count == 0;
     let aborted = last.is_some_and(|r| r.status == TaskStatus::Aborted && r.cause == SCHEDULER_STOPPED);
     // Waited for another backup when the manager went down.
     let was_queued =
@@ -126,5 +127,5 @@ fn goes_on(entry: &Entry, last: Option<&TaskRun>, now: DateTime<Utc>) -> bool {
     // Ours: a single run whose date passed while the manager was down.
     let never_ran = last.is_none() && entry.task.status == TaskStatus::New;
     let overdue = never_ran && schedule.trigger.is_one_shot() && schedule.trigger.next(now).is_none();
-    aborted || was_queued || (never_ended && (schedule.is_windowed_one_shot() || overdue))
+    aborted || was_queued || overdue || entry.is_unfinished_windowed_one_shot()
 }

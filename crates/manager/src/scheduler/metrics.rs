@@ -4,6 +4,7 @@
 
 use chrono::{DateTime, Utc};
 use common::api::manager::{Task, TaskRun};
+use common::ids::ClusterId;
 use common::task::TaskStatus;
 use prometheus::{IntGaugeVec, Opts, Registry};
 
@@ -66,6 +67,10 @@ impl SchedulerMetrics {
             let started = run.start_time.map_or(0, |t: DateTime<Utc>| t.timestamp());
             self.last_success.with_label_values(&[&cluster, &kind, &id]).set(started);
         }
+    }
+
+    pub(super) fn set_suspended(&self, cluster: ClusterId, suspended: bool) {
+        self.suspended.with_label_values(&[cluster.to_string()]).set(suspended.into());
     }
 
     /// Drops the series of a task of a deleted cluster.

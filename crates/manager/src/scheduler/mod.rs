@@ -18,6 +18,8 @@ pub mod retry;
 pub mod runner;
 pub mod schedule;
 pub mod stop;
+pub mod suspend;
+pub mod suspend_task;
 pub mod trigger;
 pub mod window;
 
@@ -32,3 +34,5 @@ pub use load::load;
 pub use metrics::SchedulerMetrics;
 pub use runner::{Properties, RunContext, RunError, Runner, Runners};
 pub use stop::{StopReason, StopSignal};
+pub use suspend::{ResumeOptions, SuspendOptions};
+pub use suspend_task::SuspendRunner;

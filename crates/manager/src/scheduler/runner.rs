@@ -152,6 +152,11 @@ pub trait Runner: Send + Sync + 'static {
         Box::pin(async { Ok(None) })
     }
 
+    /// Removes from the cluster what runs left that will not be continued (backup: local snapshots).
+    fn clean_up<'a>(&'a self, _cluster: ClusterId) -> BoxFuture<'a, Result<(), RunError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Progress of a run from local state only; `None` before the first progress row.
     fn progress<'a>(
         &'a self,
@@ -199,6 +204,11 @@ impl Runners {
     pub fn with(mut self, task_type: TaskType, runner: Arc<dyn Runner>) -> Self {
         self.0.insert(task_type, runner);
         self
+    }
+
+    /// All types with their runners.
+    pub fn iter(&self) -> impl Iterator<Item = (&TaskType, &Arc<dyn Runner>)> {
+        self.0.iter()
     }
 
     /// The runner of a type; `None` for types that are out of scope.

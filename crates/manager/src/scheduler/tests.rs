@@ -3,3 +3,4 @@
 mod bed;
 mod control;
 mod schedules;
+mod suspend;

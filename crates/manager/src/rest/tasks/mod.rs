@@ -74,6 +74,7 @@ impl From<SchedulerError> for ApiError {
     fn from(error: SchedulerError) -> Self {
         match error {
             SchedulerError::NotFound(id) => Self::not_found(format_args!("load task \"{id}\"")),
+            other @ SchedulerError::TasksRunning(_) => Self::conflict(other),
             other if other.is_invalid() => Self::invalid(common::error::chain(&other)),
             other => Self::internal(&other),
         }

@@ -125,7 +125,7 @@ impl Bed {
         let mut running = JoinSet::new();
         running.spawn(driver.run(CancellationToken::new()));
         let api = TaskApi { store: store.clone(), scheduler, runners, clock };
-        let router = routes().with_state(api);
+        let router = routes().merge(crate::rest::suspend::routes()).with_state(api);
         Self { router, store, cluster: cluster.id, _driver: running, _dir: dir }
     }
 
@@ -450,4 +450,33 @@ async fn health_checks_have_no_progress() {
         bed.refused(Method::GET, &format!("/cluster/prod{path}/latest"), Value::Null).await,
         (400, "malformed request: unsupported task type".to_owned())
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_is_suspended_and_resumed() {
+    let bed = Bed::new().await;
+    let suspended = "/cluster/prod/suspended";
+    let details = "/cluster/prod/suspended/details";
+    assert_eq!(bed.get(suspended).await, json!(false));
+    assert_eq!(bed.get(details).await, json!({"suspended": false, "allow_task_type": ""}));
+    let running = json!({"type": "healthcheck", "enabled": true, "properties": {"mode": "cql"}});
+    bed.create(running).await;
+    bed.create(json!({"type": "backup", "enabled": true, "properties": {"location": []}})).await;
+
+    let fail = format!("{suspended}?suspend_policy=fail_if_running_tasks");
+    let (status, message) = bed.refused(Method::PUT, &fail, json!(true)).await;
+    assert_eq!(status, 409);
+    assert!(message.starts_with("suspend: not allowed tasks are running. Use suspend_policy="), "{message}");
+    for query in ["allow_task_type=suspend", "allow_task_type=x", "suspend_policy=x", "no_continue=x"] {
+        let (status, message) = bed.refused(Method::PUT, &format!("{suspended}?{query}"), json!(true)).await;
+        assert!(status == 400 && message.starts_with("malformed request: "), "{message}");
+    }
+    let path = format!("{suspended}?allow_task_type=backup&no_continue=true");
+    let (status, _, body) = bed.call(Method::PUT, &path, json!(true)).await;
+    assert_eq!((status, body), (StatusCode::OK, Value::Null));
+    assert_eq!(bed.get(suspended).await, json!(true));
+    assert_eq!(bed.get(details).await, json!({"suspended": true, "allow_task_type": "backup"}));
+    let (status, _, _) = bed.call(Method::PUT, suspended, json!(false)).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(bed.get(suspended).await, json!(false));
 }

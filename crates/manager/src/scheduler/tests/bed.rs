@@ -112,9 +112,12 @@ impl Bed {
         for task_type in [TaskType::Backup, TaskType::HealthCheck, TaskType::Restore] {
             runners = runners.with(task_type, runner.clone());
         }
+        let suspend = Arc::new(SuspendRunner::default());
+        let runners = runners.with(TaskType::Suspend, suspend.clone());
         let registry = Registry::new();
         let metrics = SchedulerMetrics::new(&registry).unwrap();
-        let (scheduler, driver) = load(store.clone(), clock, runners, metrics).await.unwrap();
+        let (scheduler, driver) = load(store.clone(), clock, runners.clone(), metrics).await.unwrap();
+        suspend.connect(scheduler.clone(), runners);
         let shutdown = CancellationToken::new();
         let mut running = JoinSet::new();
         running.spawn(driver.run(shutdown.clone()));
