@@ -2,5 +2,6 @@
 
 mod bed;
 mod control;
+mod random;
 mod schedules;
 mod suspend;
