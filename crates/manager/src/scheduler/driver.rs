@@ -24,7 +24,7 @@ use super::handle::{Command, Reply, TaskKey};
 use super::metrics::SchedulerMetrics;
 use super::plan::{self, Activation};
 use super::policy::{Admission, admit};
-use super::runner::{RunContext, RunError, Runner, Runners};
+use super::runner::{Properties, RunContext, RunError, Runner, Runners};
 use super::stop::{StopReason, StopSignal};
 use super::suspend::SuspendRecord;
 use crate::store::{Store, StoreError};
@@ -163,50 +163,28 @@ impl Driver {
     async fn begin(&mut self, key: TaskKey, mut activation: Activation, refused: Option<String>) {
         let now = self.clock.now();
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        entry.waiting = None;
-        entry.task.status = TaskStatus::Running;
         let start = entry.next_start(now);
-        entry.last_start = Some(start);
-        let properties = activation.properties.get_or_insert_with(|| entry.task.properties.clone()).clone();
-        let fresh = std::mem::take(&mut entry.fresh_next) || activation.fresh;
-        let run = TaskRun {
-            cluster_id: key.cluster,
-            task_type: key.task_type,
-            task_id: key.id,
-            id: if key.task_type == TaskType::HealthCheck { HEALTH_CHECK_RUN } else { RunId::at(start) },
-            status: TaskStatus::Running,
-            cause: String::new(),
-            owner: String::new(),
-            start_time: Some(start),
-            end_time: None,
-        };
+        let run = new_run(key, start);
         let stop = StopSignal::new();
-        let mut context = RunContext {
-            cluster: key.cluster,
-            task_type: key.task_type,
-            task: key.id,
-            run: run.id,
-            continue_run: true,
-            properties,
-            stop: stop.clone(),
-            started: start,
-            clock: self.clock,
-        };
-        if fresh {
-            context.properties.insert("continue".to_owned(), false.into());
-        }
-        context.continue_run = context.properties.get("continue") != Some(&false.into());
+        // One that is refused has not started from scratch: the next one does.
+        entry.fresh_next |= activation.fresh;
+        let fresh = refused.is_none() && std::mem::take(&mut entry.fresh_next);
+        let properties = activation.properties.get_or_insert_with(|| entry.task.properties.clone()).clone();
+        let context = new_context(&run, properties, fresh, stop.clone(), self.clock);
+        entry.waiting = None;
+        entry.last_start = Some(start);
+        entry.task.status = TaskStatus::Running;
         entry.running = Some(Running { run: run.clone(), activation, stop, reason: None });
         self.metrics.run_began(&entry.task);
         // A restarted manager must find the run: without its row it does not begin.
-        let outcome = match (self.store.put_run(&run).await, refused) {
+        let runner = match (self.store.put_run(&run).await, refused) {
             (Err(error), _) => Err(RunError::failed(error).context("write run")),
             (Ok(()), Some(cause)) => Err(RunError::failed(cause)),
             (Ok(()), None) => self.runners.get(key.task_type).cloned().ok_or_else(|| {
                 RunError::permanent(format!("tasks of type {} are not supported", key.task_type))
             }),
         };
-        match outcome {
+        match runner {
             Ok(runner) => self.spawn(key, runner, context),
             Err(error) => self.finish(key, Outcome::Refused(error)).await,
         }
@@ -318,6 +296,45 @@ impl Driver {
         info!(cluster = %key.cluster, task = %key.id, run = %run.id, "Stop");
         log_failure(key, "write stop of run", self.store.put_run(&run).await);
         stop.stop(StopReason::User);
+    }
+}
+
+fn new_run(key: TaskKey, start: DateTime<Utc>) -> TaskRun {
+    let id = if key.task_type == TaskType::HealthCheck { HEALTH_CHECK_RUN } else { RunId::at(start) };
+    TaskRun {
+        cluster_id: key.cluster,
+        task_type: key.task_type,
+        task_id: key.id,
+        id,
+        status: TaskStatus::Running,
+        cause: String::new(),
+        owner: String::new(),
+        start_time: Some(start),
+        end_time: None,
+    }
+}
+
+/// `fresh` switches `continue` off for this run only: the task and its retries keep what they have.
+fn new_context(
+    run: &TaskRun,
+    mut properties: Properties,
+    fresh: bool,
+    stop: StopSignal,
+    clock: Clock,
+) -> RunContext {
+    if fresh {
+        properties.insert("continue".to_owned(), false.into());
+    }
+    RunContext {
+        cluster: run.cluster_id,
+        task_type: run.task_type,
+        task: run.task_id,
+        run: run.id,
+        continue_run: properties.get("continue") != Some(&false.into()),
+        properties,
+        stop,
+        started: run.start_time.unwrap_or_else(|| clock.now()),
+        clock,
     }
 }
 

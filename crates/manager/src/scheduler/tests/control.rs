@@ -201,13 +201,17 @@ async fn names_are_unique_per_cluster_and_type() {
 async fn a_refused_run_is_an_error_and_takes_part_in_retries() {
     let bed = Bed::new(MONDAY, |_, _| Step::Work(minutes(25))).await;
     let backup = bed.backup("{}").await;
-    let restore = bed.create(TaskType::Restore, r#"{"num_retries":2,"retry_wait":"10m"}"#).await;
+    let schedule = r#"{"start_date":"2026-04-01T00:00:00Z","num_retries":2,"retry_wait":"10m"}"#;
+    let restore = bed.create(TaskType::Restore, schedule).await;
+    bed.scheduler.start(restore, false).await.unwrap();
     assert_eq!(bed.status(restore).await, TaskStatus::Error);
     assert_eq!(bed.history(restore).await[0].cause, "run exclusive task restore: another task is running");
     bed.sleep_until("2026-03-02T01:00:00Z").await;
     assert_eq!(bed.runs(backup).await, ["DONE 02 00:00:00"]);
     assert_eq!(bed.runs(restore).await, ["ERROR 02 00:00:00", "ERROR 02 00:10:00", "DONE 02 00:30:00"]);
-    assert_eq!(bed.seen(restore).len(), 1);
+    // Refused runs have not started from scratch: the one that works does.
+    let seen = bed.seen(restore);
+    assert_eq!((seen.len(), seen[0].context.continue_run), (1, false));
 }
 
 #[tokio::test(start_paused = true)]
