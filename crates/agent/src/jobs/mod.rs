@@ -285,8 +285,7 @@ impl Job {
             // Both errors mean the same here: look at what there is.
             let _ = tokio::time::timeout(wait.min(MAX_WAIT), outcome.wait_for(Option::is_some)).await;
         }
-        let now = outcome.borrow().clone();
-        now
+        self.outcome.borrow().clone()
     }
 
     fn forget_files(&self) {

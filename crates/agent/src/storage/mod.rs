@@ -8,9 +8,11 @@ mod error;
 pub mod local;
 mod path;
 pub mod payload;
+pub mod s3;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,9 +20,13 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+use self::buffer::Buffer;
 pub use error::{FailureClass, ServiceError, StorageError};
 pub use path::{InvalidPath, ObjectPath};
 pub use payload::{Hashes, Payload};
+
+use crate::config::Config;
+use crate::transfer::rate_limit::RateLimits;
 
 /// Result of a call to a store.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
@@ -110,12 +116,11 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn info(&self) -> &ObjectInfo;
 
     /// Reads a range into `buffer` and takes its checksums on the way.
-    fn read<'a>(
-        &'a self,
-        range: ByteRange,
-        hashes: Hashes,
-        buffer: buffer::Buffer,
-    ) -> BoxFuture<'a, Result<Payload>>;
+    fn read<'a>(&'a self, range: ByteRange, hashes: Hashes, buffer: Buffer)
+    -> BoxFuture<'a, Result<Payload>>;
+
+    /// Reads a range into `buffer`.
+    fn read_bytes<'a>(&'a self, range: ByteRange, buffer: Buffer) -> BoxFuture<'a, Result<Bytes>>;
 }
 
 /// Space of a file system, bytes.
@@ -139,6 +144,11 @@ pub struct LargeSpec {
 }
 
 impl LargeSpec {
+    /// A file in one part.
+    pub fn whole(size: u64) -> Self {
+        Self { size, part_size: size.max(1) }
+    }
+
     /// Number of parts.
     pub fn parts(&self) -> u32 {
         u32::try_from(self.size.div_ceil(self.part_size.max(1))).unwrap_or(u32::MAX)
@@ -170,7 +180,7 @@ pub trait LargeUpload: Send + Sync {
     /// Takes over a stored part whose checksum the caller has compared.
     fn keep(&self, index: u32);
 
-    /// Sends part `index` (from 0), once; retrying is the caller's business.
+    /// Sends part `index` (from 0); retried.
     fn put_part<'a>(&'a self, index: u32, part: &'a Payload) -> BoxFuture<'a, Result<()>>;
 
     /// Makes the file visible. `crc32` is that of the whole content.
@@ -212,14 +222,16 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         range: Option<ByteRange>,
     ) -> BoxFuture<'a, Result<ObjectReader>>;
 
-    /// Opens a file for the transfer engine, which reads it in large blocks.
-    fn source<'a>(&'a self, path: &'a ObjectPath) -> BoxFuture<'a, Result<Arc<dyn Source>>>;
+    /// Opens a file for the transfer engine, which reads it in large blocks. What is known from a listing saves an
+    /// object store the question.
+    fn source<'a>(
+        &'a self,
+        path: &'a ObjectPath,
+        known: Option<ObjectInfo>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Source>>>;
 
     /// Stores a small file, replacing what is there. One request, retried.
     fn put<'a>(&'a self, path: &'a ObjectPath, content: &'a Payload) -> BoxFuture<'a, Result<()>>;
-
-    /// As `put`, but tried once: the engine counts and retries itself.
-    fn put_once<'a>(&'a self, path: &'a ObjectPath, content: &'a Payload) -> BoxFuture<'a, Result<()>>;
 
     /// Starts a large file; with `resume` parts of an interrupted upload of the same shape are offered.
     fn begin_large<'a>(
@@ -228,6 +240,9 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         spec: LargeSpec,
         resume: bool,
     ) -> BoxFuture<'a, Result<Box<dyn LargeUpload>>>;
+
+    /// Names of the files directly in `dir` of which an interrupted upload left parts behind.
+    fn unfinished<'a>(&'a self, dir: &'a ObjectPath) -> BoxFuture<'a, Result<BTreeSet<String>>>;
 
     /// Copies within the store, without the bytes passing through here where the store can.
     fn copy<'a>(&'a self, from: &'a ObjectPath, to: &'a ObjectPath) -> BoxFuture<'a, Result<()>>;
@@ -300,6 +315,22 @@ impl fmt::Display for Place {
 pub struct Stores(BTreeMap<String, Arc<dyn ObjectStore>>);
 
 impl Stores {
+    /// The providers of a configuration: `data` and `s3` always, `localstorage` where a path is set.
+    pub fn open(
+        config: &Config,
+        data_directory: &Path,
+        limits: &Arc<RateLimits>,
+        observer: s3::RequestObserver,
+    ) -> Self {
+        let mut stores = Self::default();
+        stores.add(Arc::new(local::LocalStore::data(data_directory)));
+        if let Some(path) = &config.localstorage {
+            stores.add(Arc::new(local::LocalStore::localstorage(path, limits.clone())));
+        }
+        stores.add(Arc::new(s3::S3Store::new(&config.s3, &config.rclone, limits.clone(), observer)));
+        stores
+    }
+
     /// Adds a provider under its own name.
     pub fn add(&mut self, store: Arc<dyn ObjectStore>) {
         self.0.insert(store.provider().to_owned(), store);

@@ -4,6 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::buffer::BufferPool;
+use super::{ByteRange, Source, StorageError};
+
+/// Bytes read at a time where a payload is too large for memory.
+const BLOCK: u64 = 2 << 20;
 
 /// Checksums that a store wants with its uploads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,11 +39,27 @@ impl Meter {
     }
 }
 
-/// A small file, or a part of a large one, in memory.
+/// Where the bytes of a payload are.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// In memory.
+    Memory(Bytes),
+    /// Too many for memory: read in blocks while they are sent.
+    Range {
+        /// The file.
+        source: Arc<dyn Source>,
+        /// The bytes of it.
+        range: ByteRange,
+        /// Where blocks are read into.
+        buffers: Arc<BufferPool>,
+    },
+}
+
+/// A small file, or a part of a large one.
 #[derive(Clone, Debug)]
 pub struct Payload {
     /// The bytes.
-    pub bytes: Bytes,
+    pub content: Content,
     /// CRC-32 (zlib polynomial) of the bytes.
     pub crc32: u32,
     /// SHA-256 of the bytes, if the store wants it.
@@ -49,7 +73,37 @@ impl Payload {
     pub fn new(bytes: Bytes, hashes: Hashes) -> Self {
         let crc32 = crc32fast::hash(&bytes);
         let sha256 = hashes.sha256.then(|| sha256(&bytes));
-        Self { bytes, crc32, sha256, meter: None }
+        Self { content: Content::Memory(bytes), crc32, sha256, meter: None }
+    }
+
+    /// Reads a range of a file for its checksums only; the bytes are read again when they are sent.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn streamed(
+        source: &Arc<dyn Source>,
+        range: ByteRange,
+        hashes: Hashes,
+        buffers: &Arc<BufferPool>,
+    ) -> Result<Self, StorageError> {
+        let content = Content::Range { source: source.clone(), range, buffers: buffers.clone() };
+        let mut payload = Self { content, crc32: 0, sha256: None, meter: None };
+        let (mut crc32, mut sha) = (crc32fast::Hasher::new(), sha256_context());
+        let mut blocks = payload.blocks();
+        while let Some(block) = blocks.try_next().await? {
+            (crc32, sha) = super::local::blocking(move || {
+                crc32.update(&block);
+                if hashes.sha256 {
+                    sha.update(&block);
+                }
+                Ok((crc32, sha))
+            })
+            .await?;
+        }
+        drop(blocks);
+        payload.crc32 = crc32.finalize();
+        payload.sha256 = hashes.sha256.then(|| digest_bytes(sha.finish()));
+        Ok(payload)
     }
 
     /// The same, counted by `meter` when it is sent.
@@ -57,11 +111,50 @@ impl Payload {
         self.meter = Some(meter);
         self
     }
+
+    /// Number of bytes.
+    pub fn length(&self) -> u64 {
+        match &self.content {
+            Content::Memory(bytes) => bytes.len() as u64,
+            Content::Range { range, .. } => range.length,
+        }
+    }
+
+    /// The bytes in blocks.
+    pub fn blocks(&self) -> BoxStream<'static, Result<Bytes, StorageError>> {
+        match self.content.clone() {
+            Content::Memory(bytes) => futures::stream::iter([Ok(bytes)]).boxed(),
+            Content::Range { source, range, buffers } => {
+                futures::stream::try_unfold((source, range), move |(source, range)| {
+                    let buffers = buffers.clone();
+                    async move {
+                        if range.length == 0 {
+                            return Ok(None);
+                        }
+                        let now = ByteRange { length: range.length.min(BLOCK), ..range };
+                        let rest =
+                            ByteRange { offset: now.offset + now.length, length: range.length - now.length };
+                        let buffer = buffers.take(usize::try_from(now.length).unwrap_or(usize::MAX)).await;
+                        let bytes = source.read_bytes(now, buffer).await?;
+                        Ok(Some((bytes, (source, rest))))
+                    }
+                })
+                .boxed()
+            }
+        }
+    }
 }
 
 /// SHA-256.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest_bytes(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
+}
+
+fn sha256_context() -> aws_lc_rs::digest::Context {
+    aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256)
+}
+
+fn digest_bytes(digest: aws_lc_rs::digest::Digest) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest.as_ref());
     out

@@ -1,6 +1,68 @@
-//! Moves bytes between stores under one byte budget and one rate limit.
+//! Moves bytes between stores under one byte budget and one rate limit (design, transfer engine).
+//!
+//! One engine serves uploads, downloads and copies of single files. It knows when two files are equal, how to keep
+//! an old version, and what to do when one of many files fails; how a store sends bytes is the store's business.
 
+mod destination;
+mod digest;
+mod directory;
+mod equality;
+mod error;
+mod parts;
 pub mod rate_limit;
+mod send;
 mod setting;
+mod single;
 
+use std::sync::Arc;
+
+pub use directory::{CopyPaths, DirTransfer};
+pub use error::TransferError;
 pub use setting::{InvalidTransfers, Transfers};
+
+use crate::config::Config;
+use crate::storage::buffer::BufferPool;
+use rate_limit::RateLimits;
+
+/// Small files in flight per transfer: eight or nine components of an SSTable are not to wait for one another.
+const SMALL_PER_TRANSFER: usize = 16;
+/// Small files in flight at most, whatever the setting says.
+const MAX_SMALL: usize = 256;
+
+/// Moves files.
+#[derive(Debug)]
+pub struct Engine {
+    buffers: Arc<BufferPool>,
+    limits: Arc<RateLimits>,
+    transfers: Transfers,
+    parts_at_once: usize,
+    immutable: bool,
+}
+
+impl Engine {
+    /// An engine with the limits of the configuration. `limits` are those that the stores obey.
+    pub fn new(config: &Config, limits: Arc<RateLimits>) -> Arc<Self> {
+        Arc::new(Self {
+            buffers: BufferPool::new(config.transfer_memory),
+            limits,
+            transfers: Transfers::new(config.rclone.transfers),
+            parts_at_once: config.s3.upload_concurrency.max(1) as usize,
+            immutable: config.rclone.immutable,
+        })
+    }
+
+    /// The rate limits of the process (`core/bwlimit`).
+    pub fn limits(&self) -> &Arc<RateLimits> {
+        &self.limits
+    }
+
+    /// The number of transfers of the process (`core/transfers`).
+    pub fn transfers(&self) -> &Transfers {
+        &self.transfers
+    }
+
+    /// Gives memory of idle buffers back (`free_os_memory`).
+    pub fn free_memory(&self) {
+        self.buffers.shrink();
+    }
+}

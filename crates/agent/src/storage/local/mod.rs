@@ -9,6 +9,7 @@ mod list;
 mod tests;
 mod write;
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +64,7 @@ impl LocalStore {
 }
 
 /// Runs file system work on a blocking thread.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
@@ -119,27 +120,19 @@ impl ObjectStore for LocalStore {
         .boxed()
     }
 
-    fn source<'a>(&'a self, path: &'a ObjectPath) -> BoxFuture<'a, Result<Arc<dyn Source>>> {
+    fn source<'a>(
+        &'a self,
+        path: &'a ObjectPath,
+        _: Option<ObjectInfo>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Source>>> {
         async move { Ok(Arc::new(self.open_file(path).await?) as Arc<dyn Source>) }.boxed()
     }
 
     fn put<'a>(&'a self, path: &'a ObjectPath, content: &'a Payload) -> BoxFuture<'a, Result<()>> {
-        self.put_once(path, content)
-    }
-
-    fn put_once<'a>(&'a self, path: &'a ObjectPath, content: &'a Payload) -> BoxFuture<'a, Result<()>> {
         async move {
-            self.pay(content.bytes.len() as u64).await;
-            let (path, bytes, meter) = (path.clone(), content.bytes.clone(), content.meter.clone());
-            self.run(move |jail| {
-                let temporary = write::Temporary::create(jail, &path, bytes.len() as u64)?;
-                temporary.write_at(&bytes, 0)?;
-                if let Some(meter) = meter {
-                    meter.add(bytes.len() as u64);
-                }
-                temporary.publish()
-            })
-            .await
+            let upload = self.begin_large(path, LargeSpec::whole(content.length()), false).await?;
+            upload.put_part(0, content).await?;
+            upload.finish(content.crc32).await
         }
         .boxed()
     }
@@ -157,6 +150,11 @@ impl ObjectStore for LocalStore {
                 as Box<dyn LargeUpload>)
         }
         .boxed()
+    }
+
+    fn unfinished<'a>(&'a self, _dir: &'a ObjectPath) -> BoxFuture<'a, Result<BTreeSet<String>>> {
+        // Temporary files are not continued.
+        std::future::ready(Ok(BTreeSet::new())).boxed()
     }
 
     fn copy<'a>(&'a self, from: &'a ObjectPath, to: &'a ObjectPath) -> BoxFuture<'a, Result<()>> {
@@ -239,12 +237,6 @@ impl LocalStore {
             Ok(LocalFile { fd: Arc::new(fd), size: size(&stat), info: info(&stat), path })
         })
         .await
-    }
-
-    async fn pay(&self, bytes: u64) {
-        if let Some(limits) = &self.limits {
-            limits.up.acquire(bytes).await;
-        }
     }
 }
 
@@ -362,6 +354,16 @@ impl Source for LocalFile {
             file.read_at(range.offset, buffer.space(length(range)))?;
             file.release(range);
             Ok(Payload::new(buffer.freeze(), hashes))
+        })
+        .boxed()
+    }
+
+    fn read_bytes<'a>(&'a self, range: ByteRange, buffer: Buffer) -> BoxFuture<'a, Result<Bytes>> {
+        let file = self.clone();
+        blocking(move || {
+            let mut buffer = buffer;
+            file.read_at(range.offset, buffer.space(length(range)))?;
+            Ok(buffer.freeze())
         })
         .boxed()
     }

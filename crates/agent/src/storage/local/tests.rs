@@ -140,7 +140,7 @@ async fn a_large_file_appears_whole_or_not_at_all() {
 async fn a_source_is_read_in_ranges_with_checksums() {
     let (dir, store) = store();
     std::fs::write(dir.path().join("f"), vec![7; 3 << 20]).unwrap();
-    let source = store.source(&path("f")).await.unwrap();
+    let source = store.source(&path("f"), None).await.unwrap();
     assert_eq!(source.size(), 3 << 20);
     let pool = super::super::buffer::BufferPool::new(8 << 20);
     let range = ByteRange { offset: 1 << 20, length: 2 << 20 };

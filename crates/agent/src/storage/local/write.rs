@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryStreamExt as _};
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
@@ -146,19 +146,20 @@ impl LargeUpload for LocalUpload {
 
     fn put_part<'a>(&'a self, index: u32, part: &'a Payload) -> BoxFuture<'a, Result<()>> {
         async move {
-            if let Some(limits) = &self.limits {
-                limits.up.acquire(part.bytes.len() as u64).await;
-            }
-            let (temporary, bytes, meter) = (self.get()?, part.bytes.clone(), part.meter.clone());
-            let offset = self.spec.range(index).offset;
-            blocking(move || {
-                temporary.write_at(&bytes, offset)?;
-                if let Some(meter) = meter {
-                    meter.add(bytes.len() as u64);
+            let mut offset = self.spec.range(index).offset;
+            let mut blocks = part.blocks();
+            while let Some(block) = blocks.try_next().await? {
+                if let Some(limits) = &self.limits {
+                    limits.up.acquire(block.len() as u64).await;
                 }
-                Ok(())
-            })
-            .await
+                let (temporary, length) = (self.get()?, block.len() as u64);
+                blocking(move || temporary.write_at(&block, offset)).await?;
+                offset += length;
+                if let Some(meter) = &part.meter {
+                    meter.add(length);
+                }
+            }
+            Ok(())
         }
         .boxed()
     }

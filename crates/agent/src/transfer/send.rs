@@ -1,0 +1,158 @@
+//! Sends one file, small or in parts, and takes its CRC-32 on the way.
+
+use std::sync::Arc;
+
+use common::retry::Transient as _;
+use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::sync::Semaphore;
+
+use super::Engine;
+use super::parts::{Plan, plan};
+use crate::storage::payload::{Meter, md5};
+use crate::storage::{
+    ByteRange, LargeSpec, LargeUpload, ObjectInfo, Payload, Place, Result, Source, StorageError, StoredPart,
+};
+
+/// A file that is open for reading.
+#[derive(Clone, Debug)]
+pub(super) struct OpenFile {
+    pub place: Place,
+    pub source: Arc<dyn Source>,
+}
+
+impl OpenFile {
+    pub(super) async fn open(place: Place, known: Option<ObjectInfo>) -> Result<Self> {
+        let source = place.store.source(&place.path, known).await?;
+        Ok(Self { place, source })
+    }
+}
+
+/// How a file is sent.
+#[derive(Clone, Debug)]
+pub(super) struct Sending {
+    /// Counts bytes as they go.
+    pub meter: Arc<Meter>,
+    /// Parts in flight, over all files of the job.
+    pub slots: Arc<Semaphore>,
+    /// Take up what an interrupted upload left behind.
+    pub resume: bool,
+}
+
+impl Engine {
+    /// Sends a file and returns the CRC-32 of its content. The destination has it, whole, when this returns.
+    pub(super) async fn send(&self, from: &OpenFile, to: &Place, how: &Sending) -> Result<u32> {
+        let size = from.source.size();
+        match plan(size, to.store.part_rules(), self.buffers.budget()) {
+            Plan::Small => {
+                let range = ByteRange { offset: 0, length: size };
+                let payload = self.read(from, to, range).await?.metered(how.meter.clone());
+                to.store.put(&to.path, &payload).await?;
+                Ok(payload.crc32)
+            }
+            Plan::Parts(spec) => self.send_parts(from, to, how, spec, false).await,
+            Plan::Streamed(spec) => self.send_parts(from, to, how, spec, true).await,
+        }
+    }
+
+    async fn read(&self, from: &OpenFile, to: &Place, range: ByteRange) -> Result<Payload> {
+        let buffer = self.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX)).await;
+        from.source.read(range, to.store.wants(), buffer).await
+    }
+
+    async fn send_parts(
+        &self,
+        from: &OpenFile,
+        to: &Place,
+        how: &Sending,
+        spec: LargeSpec,
+        streamed: bool,
+    ) -> Result<u32> {
+        let upload = to.store.begin_large(&to.path, spec, how.resume).await?;
+        let sent = async {
+            let parts =
+                (0..spec.parts()).map(|index| self.send_part(from, to, how, &*upload, spec, index, streamed));
+            let in_flight = self.parts_at_once.max(1);
+            let mut sums: Vec<(u32, u32)> =
+                futures::stream::iter(parts).buffer_unordered(in_flight).try_collect().await?;
+            sums.sort_unstable();
+            let crc32 = combine(sums.iter().map(|(index, crc32)| (*crc32, spec.range(*index).length)));
+            upload.finish(crc32).await?;
+            Ok(crc32)
+        };
+        let outcome = sent.await;
+        if let Err(error) = &outcome
+            && !worth_continuing(error)
+        {
+            upload.abort().await;
+        }
+        outcome
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one part of one file: what, where to, how")]
+    async fn send_part(
+        &self,
+        from: &OpenFile,
+        to: &Place,
+        how: &Sending,
+        upload: &dyn LargeUpload,
+        spec: LargeSpec,
+        index: u32,
+        streamed: bool,
+    ) -> Result<(u32, u32)> {
+        let _slot = how.slots.acquire().await.map_err(|_| StorageError::Interrupted)?;
+        let range = spec.range(index);
+        let payload = if streamed {
+            Payload::streamed(&from.source, range, to.store.wants(), &self.buffers).await?
+        } else {
+            self.read(from, to, range).await?
+        };
+        let payload = payload.metered(how.meter.clone());
+        match upload.stored(index) {
+            Some(stored) if is_same(stored, &payload) => {
+                upload.keep(index);
+                how.meter.add(range.length);
+            }
+            _ => upload.put_part(index, &payload).await?,
+        }
+        Ok((index, payload.crc32))
+    }
+}
+
+/// CRC-32 of the whole from those of the parts and their lengths.
+fn combine(parts: impl Iterator<Item = (u32, u64)>) -> u32 {
+    let mut whole = crc32fast::Hasher::new();
+    for (crc32, length) in parts {
+        whole.combine(&crc32fast::Hasher::new_with_initial_len(crc32, length));
+    }
+    whole.finalize()
+}
+
+/// Whether a stored part has the bytes that would be sent.
+fn is_same(stored: StoredPart, payload: &Payload) -> bool {
+    if stored.size != payload.length() {
+        return false;
+    }
+    match (stored.crc32, stored.md5, &payload.content) {
+        (Some(crc32), _, _) => crc32 == payload.crc32,
+        (None, Some(sum), crate::storage::payload::Content::Memory(bytes)) => sum == md5(bytes),
+        _ => false,
+    }
+}
+
+/// Whether parts in the store are of use to a later try: the network or the service failed, not the file.
+fn worth_continuing(error: &StorageError) -> bool {
+    error.is_transient() || error.is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_of_parts_combine() {
+        let data: Vec<u8> = (0..100_000_u32).map(|i| (i * 7 % 251) as u8).collect();
+        let parts = data.chunks(33_333).map(|c| (crc32fast::hash(c), c.len() as u64));
+        assert_eq!(combine(parts), crc32fast::hash(&data));
+        assert_eq!(combine(std::iter::empty()), crc32fast::hash(b""));
+    }
+}
