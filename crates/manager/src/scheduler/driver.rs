@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use common::api::manager::TaskRun;
 use common::ids::{ClusterId, RunId};
 use common::task::{TaskStatus, TaskType};
@@ -33,6 +33,12 @@ use crate::store::{Store, StoreError};
 /// Unix epoch.
 pub const HEALTH_CHECK_RUN: RunId = RunId::from_uuid(uuid::uuid!("13814000-1dd2-11b2-8000-000000000000"));
 
+/// Wait before an end of a run that the database refused is written again.
+const SAVE_AGAIN: TimeDelta = TimeDelta::seconds(10);
+
+/// Ends of runs that may wait for the database; with more of them the disk has been full for days.
+const MOST_UNSAVED: usize = 1000;
+
 /// The scheduler's engine; [`Scheduler`](super::handle::Scheduler) talks to it.
 pub struct Driver {
     pub(super) store: Store,
@@ -43,6 +49,8 @@ pub struct Driver {
     pub(super) entries: BTreeMap<TaskKey, Entry>,
     pub(super) suspended: BTreeMap<ClusterId, SuspendRecord>,
     pub(super) runs: JoinSet<Outcome>,
+    /// Ended runs that the database did not take, with the ID they began as.
+    pub(super) unsaved: Vec<(TaskRun, RunId)>,
     pub(super) run_tasks: HashMap<tokio::task::Id, TaskKey>,
     /// Calls that wait until no run of the cluster works.
     pub(super) removals: Vec<(ClusterId, Reply<()>)>,
@@ -56,7 +64,8 @@ impl Driver {
     pub async fn run(mut self, shutdown: CancellationToken) {
         loop {
             self.dispatch().await;
-            let wake = self.entries.values().filter_map(Entry::wake_at).min();
+            let save_again = (!self.unsaved.is_empty()).then(|| self.clock.now() + SAVE_AGAIN);
+            let wake = self.entries.values().filter_map(Entry::wake_at).chain(save_again).min();
             let clock = self.clock;
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -84,10 +93,12 @@ impl Driver {
         while let Some(joined) = self.runs.join_next_with_id().await {
             self.run_returned(joined).await;
         }
+        self.save_again().await;
     }
 
     /// Starts what is due and pauses what has reached the end of its window.
     pub(super) async fn dispatch(&mut self) {
+        self.save_again().await;
         let now = self.clock.now();
         for entry in self.entries.values_mut() {
             if let Some(running) = &mut entry.running
@@ -231,7 +242,10 @@ impl Driver {
         count(entry, &run);
         log_end(&run);
         self.metrics.run_ended(&entry.task, &run);
-        let written = self.store.finish_run(&run, Some(began_as)).await;
+        let written = self.store.finish_run(&run, began_as).await;
+        if written.is_err() && self.unsaved.len() < MOST_UNSAVED {
+            self.unsaved.push((run, began_as));
+        }
         log_failure(key, "write end of run", written);
         if let Some(end) = verdict.end {
             self.plan_after(key, &activation, end, now);
@@ -240,6 +254,21 @@ impl Driver {
         }
         self.answer_removals();
         self.answer_suspends();
+    }
+
+    /// Writes ends of runs that the database did not take before.
+    async fn save_again(&mut self) {
+        while let Some((run, began_as)) = self.unsaved.last() {
+            if self.store.finish_run(run, *began_as).await.is_err() {
+                return;
+            }
+            let key = TaskKey { cluster: run.cluster_id, task_type: run.task_type, id: run.task_id };
+            self.unsaved.pop();
+            // The task may have gone on meanwhile.
+            if let Some(status) = self.entries.get(&key).map(|entry| entry.task.status) {
+                self.set_status(key, status).await;
+            }
+        }
     }
 
     pub(super) fn plan_after(

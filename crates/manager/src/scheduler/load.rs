@@ -39,6 +39,7 @@ pub async fn load(
         entries: BTreeMap::new(),
         suspended: BTreeMap::new(),
         runs: JoinSet::new(),
+        unsaved: vec![],
         run_tasks: HashMap::new(),
         removals: vec![],
         suspends: vec![],
@@ -46,6 +47,7 @@ pub async fn load(
     };
     driver.load_suspended().await?;
     let now = clock.now();
+    driver.store.close_superseded_runs(now, SCHEDULER_STOPPED).await?;
     for task in driver.store.all_tasks().await? {
         driver.load_task(task, now).await?;
     }

@@ -3,6 +3,7 @@
 //! A run and the status of its task change in one transaction. The order of runs is their start time: health
 //! checks reuse one fixed run ID, so the time in the ID says nothing there.
 
+use chrono::{DateTime, Utc};
 use common::api::manager::{Task, TaskRun};
 use common::ids::{ClusterId, RunId, TaskId};
 use common::task::{TaskStatus, TaskType};
@@ -107,14 +108,14 @@ impl Store {
 
     /// Writes a run that has ended, and the status and the counters of its task.
     ///
-    /// `began_as` is the ID under which the run was written at its start, if it is another one now.
+    /// `began_as` is the ID under which the run was written at its start; its row is replaced if it is another.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn finish_run(&self, run: &TaskRun, began_as: Option<RunId>) -> Result<(), StoreError> {
+    pub async fn finish_run(&self, run: &TaskRun, began_as: RunId) -> Result<(), StoreError> {
         let run = run.clone();
         self.write(move |tx| {
-            if let Some(old) = began_as.filter(|old| *old != run.id) {
+            if began_as != run.id {
                 tx.execute(
                     "DELETE FROM scheduler_task_run \
                      WHERE cluster_id = ?1 AND type = ?2 AND task_id = ?3 AND id = ?4",
@@ -122,13 +123,33 @@ impl Store {
                         run.cluster_id.to_string(),
                         run.task_type.as_str(),
                         run.task_id.to_string(),
-                        old.to_string(),
+                        began_as.to_string(),
                     ),
                 )?;
             }
             put(tx, &run)?;
             set_status(tx, &run)?;
             count_outcome(tx, &run)
+        })
+        .await
+    }
+
+    /// Ends runs as `ABORTED` that are open although their task has had another run since: their end was never
+    /// written. The latest run of each task is left alone.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn close_superseded_runs(&self, now: DateTime<Utc>, cause: &str) -> Result<(), StoreError> {
+        let cause = cause.to_owned();
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE scheduler_task_run AS old SET status = 'ABORTED', cause = ?1, end_time = ?2 \
+                 WHERE status IN ('RUNNING', 'STOPPING') AND EXISTS ( \
+                     SELECT 1 FROM scheduler_task_run AS new WHERE new.cluster_id = old.cluster_id \
+                     AND new.type = old.type AND new.task_id = old.task_id AND new.start_time > old.start_time)",
+                (cause, millis(now)),
+            )?;
+            Ok(())
         })
         .await
     }
@@ -241,6 +262,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_the_latest_run_of_a_task_stays_open() {
+        let (_dir, store) = scratch().await;
+        let task = task(ClusterId::random(), TaskType::Backup, "a");
+        store.put_task(&task).await.unwrap();
+        for (n, status) in [TaskStatus::Stopping, TaskStatus::Done, TaskStatus::Running, TaskStatus::Running]
+            .into_iter()
+            .enumerate()
+        {
+            store.put_run(&run(&task, n as i64, status)).await.unwrap();
+        }
+        store.close_superseded_runs(Utc::now(), "lost").await.unwrap();
+        let history = store.history(task.cluster_id, task.task_type, task.id, None).await.unwrap();
+        let statuses: Vec<&str> = history.iter().map(|r| r.status.as_str()).collect();
+        assert_eq!(statuses, ["RUNNING", "ABORTED", "DONE", "ABORTED"]);
+        assert!(history[1].end_time.is_some() && history[1].cause == "lost");
+    }
+
+    #[tokio::test]
     async fn the_end_of_a_run_is_counted_once_and_may_change_its_id() {
         let (_dir, store) = scratch().await;
         let task = task(ClusterId::random(), TaskType::HealthCheck, "cql");
@@ -255,7 +294,7 @@ mod tests {
             end_time: end,
             ..begun.clone()
         };
-        store.finish_run(&failed, Some(begun.id)).await.unwrap();
+        store.finish_run(&failed, begun.id).await.unwrap();
         let history = store.history(task.cluster_id, task.task_type, task.id, None).await.unwrap();
         assert_eq!(history, [failed]);
         let read = store.task(task.cluster_id, task.task_type, task.id).await.unwrap().unwrap();

@@ -253,6 +253,23 @@ async fn a_single_run_whose_date_passed_while_the_manager_was_down_runs_at_its_s
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_that_the_database_refuses_is_written_later() {
+    let bed = Bed::new(MONDAY, |_, _| Step::Work(minutes(5))).await;
+    let task = bed.backup(r#"{"cron":"0 * * * *"}"#).await;
+    let sql = |text: &'static str| bed.store.write(move |tx| Ok(tx.execute_batch(text)?));
+    sql("CREATE TRIGGER full BEFORE INSERT ON scheduler_task_run WHEN NEW.status = 'DONE' \
+         BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    .await
+    .unwrap();
+    bed.sleep_until("2026-03-02T02:02:00Z").await;
+    assert_eq!(bed.runs(task).await, ["RUNNING 02 01:00:00", "RUNNING 02 02:00:00"]);
+    sql("DROP TRIGGER full").await.unwrap();
+    bed.sleep_until("2026-03-02T02:03:00Z").await;
+    assert_eq!(bed.runs(task).await, ["DONE 02 01:00:00", "RUNNING 02 02:00:00"]);
+    assert_eq!((bed.status(task).await, bed.task(task).await.success_count), (TaskStatus::Running, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn health_checks_overwrite_one_row_and_keep_failures() {
     let bed =
         Bed::new(MONDAY, |_, n| if n == 2 { Step::Fail(Duration::ZERO) } else { Step::Work(Duration::ZERO) })
