@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::config::{AUTH_TOKEN, AgentOptions, S3Access, agent_yaml, manager_yaml};
 use super::manager_api::{ManagerApi, RunState};
@@ -40,6 +42,18 @@ pub struct BedConfig {
     pub cql: Option<(String, String)>,
     /// Use the server of the environment when there is one.
     pub allow_external: bool,
+    /// Use this server instead of our own.
+    pub external: Option<ExternalS3>,
+    /// Register the cluster with the manager at the start.
+    pub register: bool,
+    /// Name of the cluster in the manager.
+    pub name: String,
+    /// Where configurations, logs and the manager's database go; a temporary directory when absent.
+    pub dir: Option<PathBuf>,
+    /// Where the manager should listen; the next free port when that one is taken.
+    pub manager_http: Option<SocketAddr>,
+    /// Port of all agents, if it is free on all nodes.
+    pub agent_port: Option<u16>,
 }
 
 impl BedConfig {
@@ -54,6 +68,12 @@ impl BedConfig {
             manager: Value::Null,
             cql: None,
             allow_external: false,
+            external: None,
+            register: true,
+            name: "test".to_owned(),
+            dir: None,
+            manager_http: None,
+            agent_port: None,
         }
     }
 }
@@ -64,7 +84,7 @@ pub struct Bed {
     manager: Option<Child>,
     agents: Vec<Option<Child>>,
     /// The nodes.
-    pub cluster: SimCluster,
+    pub cluster: Arc<SimCluster>,
     /// The object store.
     pub s3: S3Target,
     /// Bucket of the backups.
@@ -78,8 +98,15 @@ pub struct Bed {
     programs: Programs,
     manager_http: SocketAddr,
     agent_port: u16,
-    dir: TempDir,
+    cql: Option<(String, String)>,
+    dir: PathBuf,
+    _temporary: Option<TempDir>,
+    /// Held while this bed owns the bucket of the external server.
+    _external: Option<OwnedMutexGuard<()>>,
 }
+
+/// Scenarios run side by side, but an external server has one bucket.
+static EXTERNAL_BUCKET: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
 /// What a call of `sctool` printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,22 +125,36 @@ impl Bed {
     /// # Errors
     /// Something does not start; the message holds the end of its log.
     pub async fn start(config: BedConfig) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("testbed-").tempdir()?;
-        let external = ExternalS3::from_environment().filter(|_| config.allow_external);
-        let bucket =
-            external.as_ref().map_or_else(|| "backups".to_owned(), |external| external.bucket.clone());
-        let s3 = match external {
-            Some(external) => {
-                external.empty().await?;
-                S3Target::External(external)
+        let (dir, temporary) = match &config.dir {
+            Some(dir) => {
+                std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+                (dir.clone(), None)
             }
-            None => S3Target::Own(S3Server::start(config.s3).await?),
+            None => {
+                let temporary = tempfile::Builder::new().prefix("testbed-").tempdir()?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
         };
-        let cluster = config.cluster.start().await?;
+        let from_environment = if config.allow_external { ExternalS3::from_environment() } else { None };
+        let mut external_guard = None;
+        let (s3, bucket) = match (config.external, from_environment) {
+            (Some(external), _) => (S3Target::External(external.clone()), external.bucket),
+            (None, Some(external)) => {
+                external_guard = Some(EXTERNAL_BUCKET.clone().lock_owned().await);
+                external.empty().await?;
+                (S3Target::External(external.clone()), external.bucket)
+            }
+            (None, None) => {
+                let bucket = config.s3.buckets.first().cloned().unwrap_or_default();
+                (S3Target::Own(S3Server::start(config.s3).await?), bucket)
+            }
+        };
+        let cluster = Arc::new(config.cluster.start().await?);
         let addresses: Vec<IpAddr> = cluster.nodes().iter().map(crate::node::SimNode::address).collect();
-        let agent_port = free_port(&addresses)?;
+        let agent_port = free_port(&addresses, config.agent_port)?;
         let first = *addresses.first().context("the cluster has no node")?;
-        let manager_http = SocketAddr::new(first, free_port(&[first])?);
+        let (manager_ip, wanted) = config.manager_http.map_or((first, None), |at| (at.ip(), Some(at.port())));
+        let manager_http = SocketAddr::new(manager_ip, free_port(&[manager_ip], wanted)?);
         let access = S3Access::from(&s3);
         for node in cluster.nodes() {
             let options = AgentOptions {
@@ -123,10 +164,10 @@ impl Bed {
                 s3: &access,
                 extra: &config.agent,
             };
-            std::fs::write(dir.path().join(format!("agent-{}.yaml", node.address())), agent_yaml(&options)?)?;
+            std::fs::write(dir.join(format!("agent-{}.yaml", node.address())), agent_yaml(&options)?)?;
         }
-        let manager_config = manager_yaml(manager_http, &dir.path().join("manager.db"), &config.manager)?;
-        std::fs::write(dir.path().join("manager.yaml"), manager_config)?;
+        let manager_config = manager_yaml(manager_http, &dir.join("manager.db"), &config.manager)?;
+        std::fs::write(dir.join("manager.yaml"), manager_config)?;
         let mut bed = Self {
             manager: None,
             agents: cluster.nodes().iter().map(|_| None).collect(),
@@ -134,12 +175,15 @@ impl Bed {
             bucket,
             api: ManagerApi::new(&format!("http://{manager_http}/api/v1"))?,
             ledger: Ledger::default(),
-            name: "test".to_owned(),
+            name: config.name,
             programs: config.programs,
             manager_http,
             agent_port,
             cluster,
+            cql: config.cql,
             dir,
+            _temporary: temporary,
+            _external: external_guard,
         };
         for at in 0..bed.agents.len() {
             bed.launch_agent(at)?;
@@ -149,14 +193,16 @@ impl Bed {
             bed.agent_is_up(at).await?;
         }
         bed.manager_is_up().await?;
-        bed.add_cluster(config.cql.as_ref()).await?;
+        if config.register {
+            bed.add_cluster().await?;
+        }
         Ok(bed)
     }
 
     /// Directory with configurations, logs and the manager's database.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.dir
     }
 
     /// Port of all agents.
@@ -180,7 +226,7 @@ impl Bed {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.join(name)
     }
 
     fn agent_name(&self, at: usize) -> String {
@@ -305,24 +351,23 @@ impl Bed {
         Ok(run.stdout)
     }
 
-    async fn add_cluster(&self, cql: Option<&(String, String)>) -> anyhow::Result<()> {
+    /// The `sctool cluster add` that makes the cluster known.
+    #[must_use]
+    pub fn add_cluster_arguments(&self) -> Vec<String> {
         let host = self.cluster.nodes()[0].address().to_string();
         let port = self.agent_port.to_string();
-        let mut arguments = vec![
-            "cluster",
-            "add",
-            "--host",
-            &host,
-            "--port",
-            &port,
-            "--name",
-            &self.name,
-            "--auth-token",
-            AUTH_TOKEN,
-        ];
-        if let Some((username, password)) = cql {
-            arguments.extend(["--username", username, "--password", password]);
+        let mut arguments: Vec<String> =
+            ["cluster", "add", "--host", &host, "--port", &port].map(str::to_owned).into();
+        arguments.extend(["--name", &self.name, "--auth-token", AUTH_TOKEN].map(str::to_owned));
+        if let Some((username, password)) = &self.cql {
+            arguments.extend(["--username", username, "--password", password].map(str::to_owned));
         }
+        arguments
+    }
+
+    async fn add_cluster(&self) -> anyhow::Result<()> {
+        let arguments = self.add_cluster_arguments();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         self.sctool_ok(&arguments).await.map(drop)
     }
 
@@ -363,6 +408,17 @@ impl Bed {
         let tag = progress["snapshot_tag"].as_str().context("the progress has no snapshot tag")?.to_owned();
         self.ledger.record(&tag, &self.cluster)?;
         Ok(tag)
+    }
+
+    /// Records what the nodes hold as the content of the task's newest snapshot; nothing may have been written since.
+    ///
+    /// # Errors
+    /// The newest run has no snapshot.
+    pub async fn record_latest(&mut self, task: &str) -> anyhow::Result<()> {
+        let progress = self.api.progress(&self.name, task).await?;
+        let tag = progress["snapshot_tag"].as_str().context("the progress has no snapshot tag")?;
+        self.ledger.record(tag, &self.cluster)?;
+        Ok(())
     }
 
     /// Waits for the end of the task's n-th run, however it ends.
@@ -440,10 +496,58 @@ impl Bed {
         Ok(())
     }
 
-    /// Keeps logs and configurations after the bed is gone; answers where.
+    /// Stops manager and agents as an operator does, then everything else.
+    ///
+    /// # Errors
+    /// A daemon does not end in time, or not well.
+    pub async fn shutdown(mut self) -> anyhow::Result<()> {
+        let manager = self.stop_manager().await;
+        for agent in self.agents.iter_mut().filter_map(Option::take) {
+            let mut agent = agent;
+            agent.stop(STOP).await?;
+        }
+        self.cluster.shutdown().await;
+        manager
+    }
+
+    /// The last lines of every daemon's log, for messages.
     #[must_use]
-    pub fn keep_dir(mut self) -> PathBuf {
-        self.dir.disable_cleanup(true);
-        self.dir.path().to_owned()
+    pub fn log_tails(&self) -> String {
+        let daemons = self.manager.iter().chain(self.agents.iter().flatten());
+        daemons.map(Child::log_tail).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Lines of the daemons' logs at WARN and ERROR, without those that contain one of `expected`.
+    ///
+    /// # Errors
+    /// A log cannot be read.
+    pub fn log_problems(&self, expected: &[&str]) -> anyhow::Result<Vec<String>> {
+        let mut problems = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != "log") {
+                continue;
+            }
+            let text = std::fs::read(&path)?;
+            for line in String::from_utf8_lossy(&text).lines() {
+                let is_problem = match serde_json::from_str::<Value>(line) {
+                    Ok(fields) => matches!(fields["level"].as_str(), Some("WARN" | "ERROR")),
+                    // What is no log line was not meant to be printed: a panic, for one.
+                    Err(_) => !line.trim().is_empty(),
+                };
+                if is_problem && !expected.iter().any(|expected| line.contains(expected)) {
+                    let daemon = path.file_stem().unwrap_or_default().to_string_lossy();
+                    problems.push(format!("{daemon}: {line}"));
+                }
+            }
+        }
+        Ok(problems)
+    }
+
+    /// Process IDs of the manager and of the agents, by node.
+    #[must_use]
+    pub fn pids(&self) -> (Option<u32>, Vec<Option<u32>>) {
+        let agents = self.agents.iter().map(|agent| agent.as_ref().map(Child::pid)).collect();
+        (self.manager.as_ref().map(Child::pid), agents)
     }
 }

@@ -100,7 +100,7 @@ impl ManagerApi {
         deadline: Deadline,
     ) -> anyhow::Result<RunState> {
         let what = format!("the end of run {runs} of {task}");
-        wait_for(&what, deadline, || async {
+        wait_for(&what, deadline, async || {
             let history = self.history(cluster, task).await?;
             Ok(history.first().filter(|run| history.len() >= runs && run.has_ended()).cloned())
         })
@@ -119,7 +119,7 @@ impl ManagerApi {
         deadline: Deadline,
     ) -> anyhow::Result<RunState> {
         let what = format!("status {status} of {task}");
-        wait_for(&what, deadline, || async {
+        wait_for(&what, deadline, async || {
             // A manager that is just starting does not answer yet.
             let history = self.history(cluster, task).await.unwrap_or_default();
             Ok(history.first().filter(|run| run.status == status).cloned())

@@ -117,16 +117,13 @@ impl Child {
     pub async fn wait_listening(&mut self, address: SocketAddr, deadline: Deadline) -> anyhow::Result<()> {
         let what = format!("{} listening on {address}", self.name);
         let (process, name) = (&mut self.process, &self.name);
-        let result = wait_for(&what, deadline, || {
-            let ended = process.try_wait();
-            async move {
-                if let Some(status) = ended? {
-                    bail!("{name} ended with {status}");
-                }
-                let connect = tokio::net::TcpStream::connect(address);
-                let connected = tokio::time::timeout(Duration::from_secs(1), connect).await;
-                Ok(matches!(connected, Ok(Ok(_))).then_some(()))
+        let result = wait_for(&what, deadline, async || {
+            if let Some(status) = process.try_wait()? {
+                bail!("{name} ended with {status}");
             }
+            let connect = tokio::net::TcpStream::connect(address);
+            let connected = tokio::time::timeout(Duration::from_secs(1), connect).await;
+            Ok(matches!(connected, Ok(Ok(_))).then_some(()))
         });
         result.await.with_context(|| self.log_tail())
     }
@@ -165,10 +162,7 @@ impl Child {
         self.signal(Signal::TERM);
         let what = format!("end of {}", self.name);
         let process = &mut self.process;
-        let ended = wait_for(&what, deadline, || {
-            let ended = process.try_wait();
-            async move { Ok(ended?) }
-        });
+        let ended = wait_for(&what, deadline, async || Ok(process.try_wait()?));
         ended.await.with_context(|| self.log_tail())
     }
 }
@@ -179,16 +173,20 @@ impl Drop for Child {
     }
 }
 
-/// A TCP port that is free on all of these addresses at this moment.
+/// A TCP port that is free on all of these addresses at this moment: `wanted` if it can be had.
 ///
 /// # Errors
 /// An address is not local, or fifty ports in a row were taken on one of them.
-pub fn free_port(addresses: &[IpAddr]) -> anyhow::Result<u16> {
+pub fn free_port(addresses: &[IpAddr], wanted: Option<u16>) -> anyhow::Result<u16> {
     let first = *addresses.first().context("no address to find a port for")?;
+    let is_free = |address: &IpAddr, port: u16| TcpListener::bind((*address, port)).is_ok();
+    if let Some(port) = wanted.filter(|port| addresses.iter().all(|address| is_free(address, *port))) {
+        return Ok(port);
+    }
     for _ in 0..50 {
         let probe = TcpListener::bind((first, 0)).with_context(|| format!("bind {first}"))?;
         let port = probe.local_addr()?.port();
-        if addresses[1..].iter().all(|address| TcpListener::bind((*address, port)).is_ok()) {
+        if addresses[1..].iter().all(|address| is_free(address, port)) {
             return Ok(port);
         }
     }

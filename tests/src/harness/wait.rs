@@ -1,6 +1,5 @@
 //! Waiting for a state with a deadline.
 
-use std::future::Future;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -27,10 +26,11 @@ impl Deadline {
 ///
 /// # Errors
 /// The deadline passed, or `look` failed; `what` names the state in the message.
-pub async fn wait_for<T, F>(what: &str, deadline: Deadline, mut look: impl FnMut() -> F) -> anyhow::Result<T>
-where
-    F: Future<Output = anyhow::Result<Option<T>>>,
-{
+pub async fn wait_for<T>(
+    what: &str,
+    deadline: Deadline,
+    mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
     let end = Instant::now() + deadline.limit;
     let mut ticks = tokio::time::interval(deadline.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -33,7 +33,7 @@ pub struct RequestRecord {
     pub kind: RequestKind,
     /// Bucket, empty for `ListBuckets`.
     pub bucket: String,
-    /// Key, empty for requests to a bucket.
+    /// Key; the prefix for listings, empty for other requests to a bucket.
     pub key: String,
     /// Status answered; 0 when the connection was cut.
     pub status: u16,

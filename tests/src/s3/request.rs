@@ -76,7 +76,15 @@ pub(super) fn target(method: &Method, uri: &Uri, headers: &HeaderMap) -> Target 
         ("POST", _, false) if has("uploadId") => RequestKind::CompleteMultipartUpload,
         _ => RequestKind::Other,
     };
-    Target { kind, bucket: bucket.to_owned(), key: key.to_owned() }
+    let key = if key.is_empty() { prefix(uri) } else { key.to_owned() };
+    Target { kind, bucket: bucket.to_owned(), key }
+}
+
+/// What a listing is limited to stands in the place of a key, so that rules can tell listings apart.
+fn prefix(uri: &Uri) -> String {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let prefix = pairs.filter_map(|pair| pair.strip_prefix("prefix=")).next().unwrap_or_default();
+    percent_decode_str(prefix).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -105,5 +113,11 @@ mod tests {
             let found = target(&method, &uri.parse().expect("a URI"), &HeaderMap::new());
             assert_eq!(found.kind, expected, "{method} {uri}");
         }
+    }
+
+    #[test]
+    fn the_prefix_of_a_listing_stands_for_a_key() {
+        let uri = "/b?list-type=2&prefix=backup%2Fmeta%2F&delimiter=%2F".parse().expect("a URI");
+        assert_eq!(target(&Method::GET, &uri, &HeaderMap::new()).key, "backup/meta/");
     }
 }
