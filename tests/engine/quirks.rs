@@ -30,6 +30,17 @@ async fn encrypted_buckets_have_etags_that_are_no_md5() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn over_tls_with_a_certificate_authority_of_ones_own() -> anyhow::Result<()> {
+    let rig = Rig::start(S3Provider::Minio, S3Config { tls: true, ..S3Config::default() }).await?;
+    let large = body(12 * MIB, 2);
+    rig.write("mc-1-big-Data.db", &large)?;
+    let progress = rig.move_snapshot(".sm_20260101000000UTC").await?;
+    assert_eq!(progress.status, JobStatus::Success, "{}", progress.error);
+    assert_eq!(rig.object("mc-1-big-Data.db"), facts(&large));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_missing_bucket_ends_the_job_at_once_and_keeps_the_files() -> anyhow::Result<()> {
     let rig =
         Rig::start(S3Provider::Minio, S3Config { buckets: vec!["other".into()], ..S3Config::default() })

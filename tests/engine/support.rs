@@ -107,6 +107,12 @@ fn engine(provider: S3Provider, server: &S3Server, data: &Path) -> anyhow::Resul
     config.s3.secret_access_key = Secret::new(&server.credentials.secret_key);
     config.s3.chunk_size = 5 * MIB as u64;
     config.s3.upload_cutoff = 5 * MIB as u64;
+    if let Some(certificate) = &server.certificate {
+        // Beside the data directory of the node, which is the snapshot's parent.
+        let file = data.join("ca.pem");
+        std::fs::write(&file, certificate)?;
+        config.s3.ca_file = Some(file);
+    }
     let limits = Arc::new(RateLimits::new(config.rclone.bandwidth));
     let stores = Stores::open(&config, data, &limits, Arc::new(|_, _, _| {}));
     Ok((Engine::new(&config, limits), stores))

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
@@ -17,6 +18,8 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::backend::Backend;
 use super::blob::Storage;
@@ -57,6 +60,8 @@ pub struct S3Config {
     pub storage: Storage,
     /// Differences from AWS.
     pub quirks: Quirks,
+    /// Speak HTTPS with a certificate made for this server; see [`S3Server::certificate`].
+    pub tls: bool,
 }
 
 impl Default for S3Config {
@@ -67,6 +72,7 @@ impl Default for S3Config {
             buckets: vec!["backups".into()],
             storage: Storage::Memory,
             quirks: Quirks::default(),
+            tls: false,
         }
     }
 }
@@ -83,6 +89,8 @@ pub struct S3Server {
     pub faults: Faults,
     /// Its counters.
     pub counters: Counters,
+    /// The certificate that clients must trust, in PEM; absent without TLS.
+    pub certificate: Option<String>,
     tasks: JoinSet<()>,
 }
 
@@ -102,15 +110,18 @@ impl S3Server {
         ));
         let front = Front { protocol: builder.build(), faults: Faults::default(), counters: Counters::new() };
         let (faults, counters) = (front.faults.clone(), front.counters.clone());
+        let tls = if config.tls { Some(Tls::for_address(address)?) } else { None };
+        let (acceptor, certificate) = tls.map(|tls| (tls.acceptor, tls.certificate)).unzip();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, front));
-        Ok(Self { address, credentials: config.credentials, store, faults, counters, tasks })
+        tasks.spawn(accept(listener, acceptor, front));
+        Ok(Self { address, credentials: config.credentials, store, faults, counters, certificate, tasks })
     }
 
     /// Base URL for clients.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Closes the socket and every connection.
@@ -119,26 +130,60 @@ impl S3Server {
     }
 }
 
+/// A certificate for one address, and what serves it.
+struct Tls {
+    acceptor: TlsAcceptor,
+    certificate: String,
+}
+
+impl Tls {
+    fn for_address(address: SocketAddr) -> io::Result<Self> {
+        common::tls::install_provider();
+        let made =
+            rcgen::generate_simple_self_signed([address.ip().to_string()]).map_err(io::Error::other)?;
+        let key = made.signing_key.serialize_der().try_into().map_err(io::Error::other)?;
+        let config = ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(vec![made.cert.der().clone()], key).map_err(io::Error::other)?;
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), certificate: made.cert.pem() })
+    }
+}
+
 /// Serves connections until the task is dropped, and they with it.
-async fn accept(listener: TcpListener, front: Front) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, front: Front) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => { connections.spawn(serve(stream, front.clone())); }
+                Ok((stream, _)) => {
+                    connections.spawn(open(stream, tls.clone(), front.clone()));
+                }
                 // Out of file descriptors and the like: the next accept will tell.
-                Err(error) => { tracing::warn!(%error, "S3 server cannot accept a connection"); tokio::task::yield_now().await; }
+                Err(error) => {
+                    tracing::warn!(%error, "S3 server cannot accept a connection");
+                    tokio::task::yield_now().await;
+                }
             },
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn serve(stream: TcpStream, front: Front) {
+async fn open(stream: TcpStream, tls: Option<TlsAcceptor>, front: Front) {
+    // Without it small answers wait for an acknowledgement; a socket that refuses is served all the same.
     let _ = stream.set_nodelay(true);
+    match tls {
+        None => serve(TokioIo::new(stream), front).await,
+        // A client that does not trust the certificate ends the handshake: that is its answer.
+        Some(tls) => match tls.accept(stream).await {
+            Ok(stream) => serve(TokioIo::new(stream), front).await,
+            Err(error) => tracing::debug!(%error, "TLS handshake with the S3 server failed"),
+        },
+    }
+}
+
+async fn serve(io: impl Read + Write + Unpin + Send + 'static, front: Front) {
     let service = service_fn(move |request| front.clone().answer(request));
-    let connection =
-        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
     // An error here is a client that left or a fault rule that cut the line; both are expected.
     let _ = connection.await;
 }
