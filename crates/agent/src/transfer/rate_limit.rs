@@ -52,7 +52,8 @@ impl State {
     /// How long until `turn` is reached; `None` when it is.
     fn wait(&self, turn: f64) -> Option<Duration> {
         match self.rate {
-            Some(rate) if self.granted < turn => Some(
+            // Less than half a byte is rounding, not debt.
+            Some(rate) if self.granted + 0.5 < turn => Some(
                 Duration::try_from_secs_f64((turn - self.granted) / rate)
                     .map_or(MAX_WAIT, |w| w.min(MAX_WAIT)),
             ),
