@@ -1,6 +1,9 @@
 //! A simulated Scylla cluster and S3 server, and everything that runs on them: scenarios, demo, benchmarks.
 
+pub mod bench_upload;
 pub mod cluster;
+#[cfg(test)]
+mod engine_tests;
 pub mod harness;
 pub mod invariants;
 pub mod node;
