@@ -241,7 +241,8 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         resume: bool,
     ) -> BoxFuture<'a, Result<Box<dyn LargeUpload>>>;
 
-    /// Names of the files directly in `dir` of which an interrupted upload left parts behind.
+    /// Names of the files directly in `dir` of which an interrupted upload left parts behind. What was abandoned days
+    /// ago is removed.
     fn unfinished<'a>(&'a self, dir: &'a ObjectPath) -> BoxFuture<'a, Result<BTreeSet<String>>>;
 
     /// Copies within the store, without the bytes passing through here where the store can.

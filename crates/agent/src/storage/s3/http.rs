@@ -54,18 +54,15 @@ impl fmt::Debug for StorageHttp {
 }
 
 impl StorageHttp {
-    /// A client with the engine's time limits. `ca_files` are trusted beside the system's authorities.
-    ///
-    /// # Errors
-    /// A CA file cannot be read.
+    /// A client with the engine's time limits.
     pub(super) fn new(
         engine: &EngineConfig,
-        ca_files: &[&std::path::Path],
+        tls: Arc<rustls::ClientConfig>,
         observer: RequestObserver,
         proxies: Matcher,
-    ) -> Result<Self, StorageError> {
+    ) -> Self {
         let connector = Connector::new(Settings {
-            tls: Arc::new(tls_config(engine.insecure_skip_verify, ca_files)?),
+            tls,
             connect_timeout: engine.connect_timeout,
             idle_timeout: engine.timeout,
             bind_addr: engine.bind_addr,
@@ -79,11 +76,18 @@ impl StorageHttp {
         let rate = (engine.tps_limit > 0.0).then(|| (engine.tps_limit as u64).max(1));
         let user_agent = HeaderValue::from_str(&engine.user_agent)
             .unwrap_or_else(|_| HeaderValue::from_static("Scylla Manager Agent"));
-        Ok(Self(Arc::new(Inner { client, observer, rate: RateLimiter::new(rate), user_agent })))
+        Self(Arc::new(Inner { client, observer, rate: RateLimiter::new(rate), user_agent }))
     }
 }
 
-fn tls_config(accept_any: bool, ca_files: &[&std::path::Path]) -> Result<rustls::ClientConfig, StorageError> {
+/// Whom to trust: `ca_files` beside the system's authorities, or anybody.
+///
+/// # Errors
+/// A CA file cannot be read.
+pub(super) fn tls_config(
+    accept_any: bool,
+    ca_files: &[&std::path::Path],
+) -> Result<rustls::ClientConfig, StorageError> {
     common::tls::install_provider();
     let builder = rustls::ClientConfig::builder();
     if accept_any {

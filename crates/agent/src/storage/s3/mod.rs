@@ -75,10 +75,9 @@ impl S3Store {
         observer: RequestObserver,
     ) -> Self {
         let ca_files: Vec<_> = config.ca_file.iter().chain(&engine.ca_cert).map(AsRef::as_ref).collect();
-        let http = |proxies| {
-            StorageHttp::new(engine, &ca_files, observer.clone(), proxies)
-                .map_err(|e| common::error::chain(&e))
-        };
+        let tls = http::tls_config(engine.insecure_skip_verify, &ca_files);
+        let tls = tls.map(Arc::new).map_err(|e| common::error::chain(&e));
+        let http = |proxies| tls.clone().map(|tls| StorageHttp::new(engine, tls, observer.clone(), proxies));
         Self(Arc::new(Inner {
             quirks: Quirks::new(config),
             encryption: Encryption::new(config),

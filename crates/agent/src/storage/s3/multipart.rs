@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, MultipartUpload,
@@ -79,7 +80,8 @@ async fn create(store: &S3Store, path: &ObjectPath) -> Result<S3Upload> {
     Ok(S3Upload::new(store, path, &id, BTreeMap::new()))
 }
 
-/// Names of the files in `dir` with interrupted uploads. A service without such a listing has none.
+/// Names of the files in `dir` with interrupted uploads; abandoned ones are removed. A service without such a listing
+/// has none.
 pub(super) async fn unfinished(store: &S3Store, dir: &ObjectPath) -> Result<BTreeSet<String>> {
     let prefix = match dir.bucket_and_key().1 {
         "" => String::new(),
@@ -92,8 +94,29 @@ pub(super) async fn unfinished(store: &S3Store, dir: &ObjectPath) -> Result<BTre
         }
         Err(error) => return Err(error),
     };
-    let names = uploads.iter().filter_map(|u| u.key()?.strip_prefix(&prefix));
-    Ok(names.filter(|name| !name.contains('/')).map(str::to_owned).collect())
+    let mut names = BTreeSet::new();
+    for upload in &uploads {
+        let Some(name) = upload.key().and_then(|k| k.strip_prefix(&prefix)).filter(|n| !n.contains('/'))
+        else {
+            continue;
+        };
+        match upload.upload_id().filter(|_| is_abandoned(upload)) {
+            Some(id) => abort(store, &dir.join(name)?, id).await,
+            None => {
+                names.insert(name.to_owned());
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// Age at which nobody continues an upload any more: a run is continued for a day.
+const ABANDONED: Duration = Duration::from_secs(2 * 24 * 3600);
+
+/// The file of such an upload may be gone from the node, so no later upload of the same key cleans up.
+fn is_abandoned(upload: &MultipartUpload) -> bool {
+    let started = upload.initiated().and_then(|t| SystemTime::try_from(*t).ok());
+    started.is_some_and(|t| SystemTime::now().duration_since(t).is_ok_and(|age| age > ABANDONED))
 }
 
 /// Most interrupted uploads that are looked at per directory; more than that is for the bucket's lifecycle rules.
