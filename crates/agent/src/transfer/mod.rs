@@ -13,6 +13,7 @@ pub mod rate_limit;
 mod send;
 mod setting;
 mod single;
+mod worker;
 
 use std::sync::Arc;
 
