@@ -138,10 +138,6 @@ impl AgentClient {
         }
     }
 
-    fn policy(&self) -> Policy {
-        Policy::new(&self.shared.settings, self.patience)
-    }
-
     fn cached_datacenter(&self, host: IpAddr) -> Option<String> {
         self.shared.datacenters.lock().unwrap_or_else(PoisonError::into_inner).get(&host).cloned()
     }

@@ -247,10 +247,12 @@ impl Agent {
     ) -> Result<T, HostError> {
         let url = with_query(&self.base, path, query);
         self.policy()
-            .run(&self.host, options, |timeout| async {
+            .run(&self.host, options, |timeout| {
                 let call = Call::new(Method::GET, url.clone()).timeout(timeout);
-                let (_, bytes) = self.shared.http.send(call).await?;
-                decode(&Method::GET, path, &bytes)
+                async move {
+                    let (_, bytes) = self.shared.http.send(call).await?;
+                    decode(&Method::GET, path, &bytes)
+                }
             })
             .await
     }
