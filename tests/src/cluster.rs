@@ -22,12 +22,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tempfile::TempDir;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use uuid::Uuid;
 
 pub use builder::{
     ClusterBuilder, CqlTls, Credentials, DEFAULT_RELEASE, GenerationIds, KeyspaceSpec, ManifestForm, Ports,
-    TableSpec,
+    Refusal, TableSpec,
 };
 pub use identity::{seeded_number, seeded_table_id, seeded_uuid, system_table_id, token_of};
 pub use model::{
@@ -39,8 +39,11 @@ pub use ring::{TokenRange, replicas, tablet_ranges, vnode_ranges};
 pub(crate) use builder::NodeOptions;
 
 use crate::node::faults::Rules;
-use crate::node::{NodeCore, Observed, SimNode};
+use crate::node::{NodeCore, Observed, SchemaChange, SimNode};
 use crate::sstable::{Row, merge_rows};
+
+/// Schema events a slow CQL client may lag behind before it loses some.
+const SCHEMA_EVENTS: usize = 256;
 
 /// Why the simulated cluster could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +83,8 @@ pub(crate) struct Shared {
     pub observed: Observed,
     /// Wakes those who wait until a node has the current schema.
     pub schema_changed: Notify,
+    /// Schema changes, for CQL clients that registered for them.
+    pub schema_events: broadcast::Sender<SchemaChange>,
     /// How far the cluster's clock is ahead of the machine's, in seconds.
     clock_ahead: AtomicI64,
 }
@@ -103,6 +108,14 @@ impl Shared {
     /// ID of the raft group that orders schema changes.
     pub fn group0_id(&self) -> Uuid {
         seeded_table_id(self.model().seed, "group 0")
+    }
+
+    /// What wrong credentials are answered with.
+    pub fn refusal(&self) -> &'static str {
+        match self.options.refusal {
+            Refusal::Incorrect => "Username and/or password are incorrect",
+            Refusal::Failed => "Remote authentication failed",
+        }
     }
 
     /// Drops a table and those derived from it, on all nodes.
@@ -171,6 +184,7 @@ impl SimCluster {
             rules: Rules::new(builder.seed),
             observed: Observed::default(),
             schema_changed: Notify::new(),
+            schema_events: broadcast::Sender::new(SCHEMA_EVENTS),
             clock_ahead: AtomicI64::new(0),
         });
         let mut nodes = Vec::new();

@@ -5,6 +5,7 @@
 //! log were replayed.
 
 mod config;
+mod cql;
 mod disk;
 pub mod faults;
 mod http;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 use crate::cluster::{Membership, NodeId, Ports, Shared, SimError, Table};
 use crate::sstable::{Fill, Row, Sstable};
 
+pub(crate) use cql::SchemaChange;
 pub use disk::SameName;
 pub use observed::{Call, Observed};
 pub use snapshots::{SnapshotFault, TableSnapshot};
@@ -186,6 +188,11 @@ impl SimNode {
 
     pub fn cql_addr(&self) -> SocketAddr {
         SocketAddr::new(self.address(), self.core.state().ports.cql)
+    }
+
+    /// Address of CQL over TLS, where the cluster has it.
+    pub fn cql_tls_addr(&self) -> SocketAddr {
+        SocketAddr::new(self.address(), self.core.state().ports.cql_tls)
     }
 
     /// The REST API as a router, for callers in this process. Faults that break a connection show as a

@@ -57,6 +57,16 @@ pub struct Credentials {
     pub password: String,
 }
 
+/// Wording of the refusal of wrong credentials; both are in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refusal {
+    /// `Username and/or password are incorrect`.
+    #[default]
+    Incorrect,
+    /// A text that ends in `authentication failed`.
+    Failed,
+}
+
 /// TLS on the CQL port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CqlTls {
@@ -244,6 +254,7 @@ pub(crate) struct NodeOptions {
     pub generation_ids: GenerationIds,
     pub manifest_form: ManifestForm,
     pub auth: Option<Credentials>,
+    pub refusal: Refusal,
     pub cql_tls: CqlTls,
     pub memory_per_shard: u64,
 }
@@ -270,6 +281,7 @@ impl ClusterBuilder {
                 generation_ids: GenerationIds::Uuid,
                 manifest_form: ManifestForm::FileList,
                 auth: None,
+                refusal: Refusal::Incorrect,
                 cql_tls: CqlTls::Off,
                 memory_per_shard: 1 << 30,
             },
@@ -371,6 +383,13 @@ impl ClusterBuilder {
     #[must_use]
     pub fn auth(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
         self.options.auth = Some(Credentials { username: username.into(), password: password.into() });
+        self
+    }
+
+    /// How wrong credentials are refused.
+    #[must_use]
+    pub fn refusal(mut self, refusal: Refusal) -> Self {
+        self.options.refusal = refusal;
         self
     }
 

@@ -24,7 +24,7 @@ fn usual(core: &NodeCore, name: &str) -> Option<Value> {
         "broadcast_address" | "broadcast_rpc_address" | "alternator_address" => json!(""),
         "cluster_name" => json!(core.shared.model().name),
         "native_transport_port" => json!(ports.cql),
-        "native_transport_port_ssl" => json!(ports.cql_tls),
+        "native_transport_port_ssl" => json!(if ports.cql_tls == 0 { 9142 } else { ports.cql_tls }),
         "rpc_port" => json!(9160),
         "prometheus_port" => json!(ports.metrics),
         "api_port" => json!(ports.rest),

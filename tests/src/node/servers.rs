@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::NodeCore;
+use super::cql;
 use super::http::{Outcome, Port, serve};
 use crate::cluster::{Ports, SimError};
 
@@ -34,6 +35,14 @@ impl Servers {
         (metrics, ports.metrics) = bind("the metrics port", address, wanted.metrics).await?;
         tasks.spawn(accept_http(rest, Arc::clone(core), Port::Rest));
         tasks.spawn(accept_http(metrics, Arc::clone(core), Port::Metrics));
+        let plain;
+        (plain, ports.cql) = bind("the CQL port", address, wanted.cql).await?;
+        tasks.spawn(cql::accept(plain, Arc::clone(core), None));
+        if let Some(acceptor) = cql::acceptor(core.shared.options.cql_tls)? {
+            let listener;
+            (listener, ports.cql_tls) = bind("the CQL port with TLS", address, wanted.cql_tls).await?;
+            tasks.spawn(cql::accept(listener, Arc::clone(core), Some(acceptor)));
+        }
         Ok((Self { tasks }, ports))
     }
 
