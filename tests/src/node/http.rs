@@ -41,8 +41,6 @@ pub(crate) struct Ask {
     /// Decoded parts of the path.
     pub segments: Vec<String>,
     pub query: Query,
-    /// Body of the few calls that have one.
-    pub body: Bytes,
 }
 
 /// Decoded query parameters in the order they came.
@@ -259,7 +257,7 @@ fn take_apart(request: Request<Bytes>) -> Ask {
         .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
         .collect();
     let query = Query::parse(uri.query().unwrap_or_default());
-    Ask { method: request.method().to_string(), path, segments, query, body: request.into_body() }
+    Ask { method: request.method().to_string(), path, segments, query }
 }
 
 fn render(result: Result<Reply, RestError>) -> (StatusCode, &'static str, Bytes) {

@@ -113,10 +113,10 @@ impl NodeCore {
         let mut found = Vec::new();
         for (keyspace, dir) in subdirs(&self.data_dir)? {
             for (name, dir) in subdirs(&dir)? {
-                if let Some((table, id)) = name.rsplit_once('-') {
-                    if id.len() == 32 {
-                        found.push((keyspace.clone(), table.to_owned(), dir));
-                    }
+                if let Some((table, id)) = name.rsplit_once('-')
+                    && id.len() == 32
+                {
+                    found.push((keyspace.clone(), table.to_owned(), dir));
                 }
             }
         }

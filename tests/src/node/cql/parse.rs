@@ -99,11 +99,6 @@ impl Cursor {
         self.tokens.as_slice().first()
     }
 
-    /// The token after the next.
-    pub fn peek_second(&self) -> Option<&Token> {
-        self.tokens.as_slice().get(1)
-    }
-
     pub fn next(&mut self) -> Result<Token, CqlError> {
         self.tokens.next().ok_or_else(|| CqlError::syntax(&self.statement))
     }

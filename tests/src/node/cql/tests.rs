@@ -50,7 +50,7 @@ async fn the_driver_connects_and_dumps_the_schema() {
         let session = builder(node).fetch_schema_metadata(metadata).build().await.unwrap();
         let rows = texts(&session, "DESCRIBE SCHEMA WITH INTERNALS").await;
         let kinds: Vec<_> = rows.iter().map(|r| r[1].clone().unwrap()).collect();
-        assert_eq!(kinds, ["keyspace", "table", "index", "view", "role"]);
+        assert_eq!(kinds, ["keyspace", "table", "view", "index", "role"]);
         assert_eq!(rows[4][0], None, "roles have no keyspace");
         assert!(rows[1][3].as_ref().unwrap().contains("WITH ID = "));
 
