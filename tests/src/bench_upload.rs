@@ -131,6 +131,7 @@ struct Row {
 }
 
 async fn benchmark(args: &Args) -> anyhow::Result<()> {
+    common::tls::install_provider();
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     std::fs::create_dir_all(&parent)?;
     let scratch = tempfile::Builder::new().prefix("bench-upload").tempdir_in(&parent)?;

@@ -71,9 +71,9 @@ pub struct Payload {
 impl Payload {
     /// Takes the checksums of `bytes`. Meant for small contents; large ones are hashed where they are read.
     pub fn new(bytes: Bytes, hashes: Hashes) -> Self {
-        let crc32 = crc32fast::hash(&bytes);
-        let sha256 = hashes.sha256.then(|| sha256(&bytes));
-        Self { content: Content::Memory(bytes), crc32, sha256, meter: None }
+        let mut hashing = Hashing::new(hashes);
+        hashing.update(&bytes);
+        hashing.payload(bytes)
     }
 
     /// Reads a range of a file for its checksums only; the bytes are read again when they are sent.
@@ -88,21 +88,17 @@ impl Payload {
     ) -> Result<Self, StorageError> {
         let content = Content::Range { source: source.clone(), range, buffers: buffers.clone() };
         let mut payload = Self { content, crc32: 0, sha256: None, meter: None };
-        let (mut crc32, mut sha) = (crc32fast::Hasher::new(), sha256_context());
+        let mut hashing = Hashing::new(hashes);
         let mut blocks = payload.blocks();
         while let Some(block) = blocks.try_next().await? {
-            (crc32, sha) = super::local::blocking(move || {
-                crc32.update(&block);
-                if hashes.sha256 {
-                    sha.update(&block);
-                }
-                Ok((crc32, sha))
+            hashing = super::local::blocking(move || {
+                hashing.update(&block);
+                Ok(hashing)
             })
             .await?;
         }
         drop(blocks);
-        payload.crc32 = crc32.finalize();
-        payload.sha256 = hashes.sha256.then(|| digest_bytes(sha.finish()));
+        (payload.crc32, payload.sha256) = hashing.finish();
         Ok(payload)
     }
 
@@ -145,19 +141,39 @@ impl Payload {
     }
 }
 
-/// SHA-256.
-pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    digest_bytes(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
+/// Takes the checksums of bytes as they come.
+pub(crate) struct Hashing {
+    crc32: crc32fast::Hasher,
+    sha256: Option<aws_lc_rs::digest::Context>,
 }
 
-fn sha256_context() -> aws_lc_rs::digest::Context {
-    aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256)
-}
+impl Hashing {
+    pub(crate) fn new(hashes: Hashes) -> Self {
+        let sha256 = hashes.sha256.then(|| aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256));
+        Self { crc32: crc32fast::Hasher::new(), sha256 }
+    }
 
-fn digest_bytes(digest: aws_lc_rs::digest::Digest) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(digest.as_ref());
-    out
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.crc32.update(bytes);
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(bytes);
+        }
+    }
+
+    fn finish(self) -> (u32, Option<[u8; 32]>) {
+        let sha256 = self.sha256.map(|context| {
+            let mut out = [0; 32];
+            out.copy_from_slice(context.finish().as_ref());
+            out
+        });
+        (self.crc32.finalize(), sha256)
+    }
+
+    /// The payload that the bytes make.
+    pub(crate) fn payload(self, bytes: Bytes) -> Payload {
+        let (crc32, sha256) = self.finish();
+        Payload { content: Content::Memory(bytes), crc32, sha256, meter: None }
+    }
 }
 
 /// MD5, only to recognise content that a store knows by no better checksum.

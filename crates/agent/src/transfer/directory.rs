@@ -170,7 +170,8 @@ async fn list_source(from: &Place) -> Result<Vec<SourceFile>> {
     let mut entries = from.store.list(&from.path, Depth::All);
     while let Some(entry) = entries.try_next().await? {
         if entry.kind == EntryKind::File {
-            files.push(SourceFile { name: entry.path, size: entry.size, info: None, missing: false });
+            let info = ObjectInfo { size: entry.size, modified: entry.modified, md5: entry.md5, crc32: None };
+            files.push(SourceFile { name: entry.path, size: entry.size, info: Some(info), missing: false });
         }
     }
     Ok(files)

@@ -3,6 +3,7 @@
 //! All system calls run on blocking threads. Files appear whole or not at all: temporary name, fsync, rename.
 //! Temporary names never look like SSTable components and are never listed.
 
+mod file;
 mod jail;
 mod list;
 #[cfg(test)]
@@ -10,27 +11,22 @@ mod tests;
 mod write;
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
-use rustix::fs::{Advice, AtFlags, Stat, unlinkat};
+use rustix::fs::{AtFlags, Stat, unlinkat};
 
+use self::file::LocalFile;
 use self::jail::Jail;
-use super::buffer::Buffer;
 use super::{
     ByteRange, DeleteReport, Depth, Entry, Hashes, LargeSpec, LargeUpload, ObjectInfo, ObjectPath,
     ObjectReader, ObjectStore, PartRules, Payload, Result, Source, Space, StorageError,
 };
 use crate::transfer::rate_limit::RateLimits;
-
-/// Bytes read at a time where a file is streamed.
-const BLOCK: u64 = 1 << 20;
 
 /// A local provider.
 #[derive(Clone, Debug)]
@@ -51,6 +47,11 @@ impl LocalStore {
     /// file system.
     pub fn localstorage(root: &Path, limits: Arc<RateLimits>) -> Self {
         Self { provider: "localstorage".into(), jail: Jail::new(root), limits: Some(limits) }
+    }
+
+    async fn open_file(&self, path: &ObjectPath) -> Result<LocalFile> {
+        let path = path.clone();
+        self.run(move |jail| LocalFile::open(jail, &path)).await
     }
 
     /// Runs file system work on a blocking thread.
@@ -114,7 +115,7 @@ impl ObjectStore for LocalStore {
     ) -> BoxFuture<'a, Result<ObjectReader>> {
         async move {
             let file = self.open_file(path).await?;
-            let range = clip(range, file.size);
+            let range = clip(range, file.size());
             Ok(ObjectReader { length: range.length, bytes: file.stream(range).boxed() })
         }
         .boxed()
@@ -123,9 +124,17 @@ impl ObjectStore for LocalStore {
     fn source<'a>(
         &'a self,
         path: &'a ObjectPath,
-        _: Option<ObjectInfo>,
+        known: Option<ObjectInfo>,
     ) -> BoxFuture<'a, Result<Arc<dyn Source>>> {
-        async move { Ok(Arc::new(self.open_file(path).await?) as Arc<dyn Source>) }.boxed()
+        async move {
+            let file = match known {
+                // It is opened where it is read: one trip to a blocking thread less for each small file.
+                Some(known) => LocalFile::later(&self.jail, path, known),
+                None => self.open_file(path).await?,
+            };
+            Ok(Arc::new(file) as Arc<dyn Source>)
+        }
+        .boxed()
     }
 
     fn put<'a>(&'a self, path: &'a ObjectPath, content: &'a Payload) -> BoxFuture<'a, Result<()>> {
@@ -227,19 +236,6 @@ impl ObjectStore for LocalStore {
     }
 }
 
-impl LocalStore {
-    async fn open_file(&self, path: &ObjectPath) -> Result<LocalFile> {
-        let path = path.clone();
-        self.run(move |jail| {
-            let (fd, stat) = jail.open_file(&path)?;
-            // Only a hint.
-            let _ = rustix::fs::fadvise(&fd, 0, None, Advice::Sequential);
-            Ok(LocalFile { fd: Arc::new(fd), size: size(&stat), info: info(&stat), path })
-        })
-        .await
-    }
-}
-
 fn remove_file(jail: &Jail, path: &ObjectPath) -> Result<()> {
     let parent = match jail.open_parent(path, false) {
         Err(StorageError::DirectoryNotFound { .. } | StorageError::NotADirectory { .. }) => {
@@ -269,102 +265,4 @@ fn clip(range: Option<ByteRange>, size: u64) -> ByteRange {
     let range = range.unwrap_or(ByteRange { offset: 0, length: size });
     let offset = range.offset.min(size);
     ByteRange { offset, length: range.length.min(size - offset) }
-}
-
-fn length(range: ByteRange) -> usize {
-    usize::try_from(range.length).unwrap_or(usize::MAX)
-}
-
-/// An open file.
-#[derive(Clone, Debug)]
-struct LocalFile {
-    fd: Arc<OwnedFd>,
-    size: u64,
-    info: ObjectInfo,
-    path: ObjectPath,
-}
-
-impl LocalFile {
-    fn stream(self, range: ByteRange) -> impl futures::Stream<Item = Result<Bytes>> + Send {
-        futures::stream::try_unfold((self, range), |(file, range)| async move {
-            if range.length == 0 {
-                return Ok(None);
-            }
-            let now = ByteRange { length: range.length.min(BLOCK), ..range };
-            let rest = ByteRange { offset: now.offset + now.length, length: range.length - now.length };
-            let reader = file.clone();
-            let bytes = blocking(move || {
-                let mut bytes = vec![0; length(now)];
-                reader.read_at(now.offset, &mut bytes)?;
-                Ok(bytes)
-            })
-            .await?;
-            Ok(Some((Bytes::from(bytes), (file, rest))))
-        })
-    }
-
-    /// Fills `bytes` from `offset` on.
-    fn read_at(&self, mut offset: u64, mut bytes: &mut [u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            match rustix::io::pread(&*self.fd, &mut *bytes, offset) {
-                Ok(0) => {
-                    let detail = format!("the file ends at byte {offset}, before its size {}", self.size);
-                    return Err(StorageError::Changed { path: self.path.to_string(), detail });
-                }
-                Ok(read) => {
-                    offset += read as u64;
-                    bytes = &mut bytes[read..];
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(StorageError::io("read", self.path.as_str(), error.into())),
-            }
-        }
-        Ok(())
-    }
-
-    /// The bytes are in our memory now: give the page cache back to the database.
-    fn release(&self, range: ByteRange) {
-        let _ = rustix::fs::fadvise(
-            &*self.fd,
-            range.offset,
-            std::num::NonZeroU64::new(range.length),
-            Advice::DontNeed,
-        );
-    }
-}
-
-impl Source for LocalFile {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn info(&self) -> &ObjectInfo {
-        &self.info
-    }
-
-    fn read<'a>(
-        &'a self,
-        range: ByteRange,
-        hashes: Hashes,
-        buffer: Buffer,
-    ) -> BoxFuture<'a, Result<Payload>> {
-        let file = self.clone();
-        blocking(move || {
-            let mut buffer = buffer;
-            file.read_at(range.offset, buffer.space(length(range)))?;
-            file.release(range);
-            Ok(Payload::new(buffer.freeze(), hashes))
-        })
-        .boxed()
-    }
-
-    fn read_bytes<'a>(&'a self, range: ByteRange, buffer: Buffer) -> BoxFuture<'a, Result<Bytes>> {
-        let file = self.clone();
-        blocking(move || {
-            let mut buffer = buffer;
-            file.read_at(range.offset, buffer.space(length(range)))?;
-            Ok(buffer.freeze())
-        })
-        .boxed()
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 
 use super::*;

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -33,7 +32,7 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// The body for a request, and the record of what it sent.
-    pub(super) fn new(payload: &Payload, limits: &Arc<RateLimits>) -> (Self, ByteStream) {
+    pub(super) fn new(payload: &Payload, limits: &Arc<RateLimits>) -> (Self, SdkBody) {
         let sent = Arc::new(AtomicU64::new(0));
         let meter = payload.meter.clone();
         let (ready, later, blocks) = match &payload.content {
@@ -49,8 +48,7 @@ impl Attempt {
             meter: meter.clone(),
             sent: sent.clone(),
         };
-        let body = ByteStream::new(SdkBody::from_body_1_x(body));
-        (Self { meter, sent, confirmed: false }, body)
+        (Self { meter, sent, confirmed: false }, SdkBody::from_body_1_x(body))
     }
 
     /// The store has the bytes.

@@ -18,13 +18,22 @@ use super::http::StorageHttp;
 use crate::config::S3Config;
 use crate::storage::{Result, StorageError};
 
+/// What requests to one region need.
+#[derive(Clone)]
+pub(super) struct Regional {
+    pub client: Client,
+    pub region: String,
+    /// `None` for anonymous requests.
+    pub credentials: Option<SharedCredentialsProvider>,
+}
+
 /// A client for `region`. `direct` reaches metadata services, which never go through a proxy.
 pub(super) async fn build(
     config: &S3Config,
     region: &str,
     http: StorageHttp,
     direct: StorageHttp,
-) -> Result<Client> {
+) -> Result<Regional> {
     let builder = Builder::new()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(region.to_owned()))
@@ -43,11 +52,12 @@ pub(super) async fn build(
         Some(endpoint) => builder.endpoint_url(endpoint),
         None => builder,
     };
-    let builder = match credentials(config, region, direct).await? {
-        Some(provider) => builder.credentials_provider(provider),
+    let credentials = credentials(config, region, direct).await?;
+    let builder = match &credentials {
+        Some(provider) => builder.credentials_provider(provider.clone()),
         None => builder.allow_no_auth(),
     };
-    Ok(Client::from_conf(builder.build()))
+    Ok(Regional { client: Client::from_conf(builder.build()), region: region.to_owned(), credentials })
 }
 
 /// Where credentials come from; `None` for anonymous requests.

@@ -141,13 +141,14 @@ pub(super) fn classify(status: u16, code: &str) -> FailureClass {
     }
 }
 
-fn retry_after(header: Option<&str>) -> Option<Duration> {
+/// Reads a `Retry-After` in seconds.
+pub(super) fn retry_after(header: Option<&str>) -> Option<Duration> {
     let seconds = header?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
 /// The reason, when the cause is that there are no usable credentials.
-fn credentials(error: &(dyn StdError + 'static)) -> Option<String> {
+pub(super) fn credentials(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(found) = error.downcast_ref::<CredentialsError>() {

@@ -14,8 +14,9 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use common::tls::AcceptAnyCertificate;
-use http::HeaderValue;
 use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -122,26 +123,32 @@ impl HttpClient for StorageHttp {
     }
 }
 
+impl StorageHttp {
+    /// Sends a request and waits for the head of the answer.
+    pub(super) async fn request(
+        &self,
+        mut request: Request<SdkBody>,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+        self.0.rate.acquire(1).await;
+        request.headers_mut().insert(USER_AGENT, self.0.user_agent.clone());
+        let method = request.method().clone();
+        let host = request.uri().authority().cloned();
+        let host = host.as_ref().map_or("", |a| a.as_str());
+        let answer = self.0.client.request(request).await;
+        let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+        (self.0.observer)(host, method.as_str(), status);
+        answer
+    }
+}
+
 impl HttpConnector for StorageHttp {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let this = self.0.clone();
+        let this = self.clone();
         HttpConnectorFuture::new(async move {
-            this.rate.acquire(1).await;
-            let mut request = request.try_into_http1x().map_err(|e| ConnectorError::other(e.into(), None))?;
-            request.headers_mut().insert(USER_AGENT, this.user_agent.clone());
-            let method = request.method().clone();
-            let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
-            match this.client.request(request).await {
-                Ok(response) => {
-                    (this.observer)(&host, method.as_str(), response.status().as_u16());
-                    HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
-                        .map_err(|e| ConnectorError::other(e.into(), None))
-                }
-                Err(error) => {
-                    (this.observer)(&host, method.as_str(), 0);
-                    Err(ConnectorError::io(error.into()))
-                }
-            }
+            let request = request.try_into_http1x().map_err(|e| ConnectorError::other(e.into(), None))?;
+            let response = this.request(request).await.map_err(|e| ConnectorError::io(e.into()))?;
+            HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
+                .map_err(|e| ConnectorError::other(e.into(), None))
         })
     }
 }

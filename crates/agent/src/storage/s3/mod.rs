@@ -1,12 +1,14 @@
 //! Provider `s3`: Amazon S3 and what speaks its protocol, through the AWS SDK.
 //!
-//! The SDK builds, signs and parses; connections, retries, concurrency, rate limit and checksums are ours.
+//! The SDK builds, signs and parses, but for the uploads in `direct`; connections, retries, concurrency, rate limit and
+//! checksums are ours.
 
 mod body;
 mod client;
 mod connect;
 mod copy;
 mod delete;
+mod direct;
 mod errors;
 mod http;
 mod list;
@@ -21,11 +23,13 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_sdk_s3::Client;
+use aws_smithy_runtime_api::client::identity::Identity;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use hyper_util::client::proxy::matcher::Matcher;
 
+use self::client::Regional;
 pub use self::http::RequestObserver;
 use self::http::StorageHttp;
 use self::pacing::Pacer;
@@ -55,9 +59,13 @@ struct Inner {
     http: std::result::Result<StorageHttp, String>,
     direct: std::result::Result<StorageHttp, String>,
     /// One client per region; made at the first use, because then a mistake fails that call and not the daemon.
-    clients: tokio::sync::Mutex<BTreeMap<String, Client>>,
+    clients: tokio::sync::Mutex<BTreeMap<String, Regional>>,
     /// Buckets that turned out to live in another region than the configured one.
     regions: RwLock<BTreeMap<String, String>>,
+    /// Where the objects of each bucket are.
+    addresses: RwLock<BTreeMap<String, Arc<direct::Address>>>,
+    /// Credentials of the uploads; the SDK's client keeps its own.
+    identity: tokio::sync::Mutex<Option<Identity>>,
 }
 
 impl fmt::Debug for S3Store {
@@ -88,11 +96,17 @@ impl S3Store {
             direct: http(Matcher::builder().build()),
             clients: tokio::sync::Mutex::default(),
             regions: RwLock::default(),
+            addresses: RwLock::default(),
+            identity: tokio::sync::Mutex::default(),
             config: config.clone(),
         }))
     }
 
     async fn client(&self, bucket: &str) -> Result<Client> {
+        self.regional(bucket).await.map(|regional| regional.client)
+    }
+
+    async fn regional(&self, bucket: &str) -> Result<Regional> {
         let region = {
             let regions = self.0.regions.read().unwrap_or_else(PoisonError::into_inner);
             regions.get(bucket).cloned().unwrap_or_else(|| self.0.config.effective_region().to_owned())
@@ -101,8 +115,8 @@ impl S3Store {
             client.clone().map_err(|reason| StorageError::Config { provider: PROVIDER, reason })
         };
         let mut clients = self.0.clients.lock().await;
-        if let Some(client) = clients.get(&region) {
-            return Ok(client.clone());
+        if let Some(regional) = clients.get(&region) {
+            return Ok(regional.clone());
         }
         let client =
             client::build(&self.0.config, &region, http(&self.0.http)?, http(&self.0.direct)?).await?;

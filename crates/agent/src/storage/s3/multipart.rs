@@ -10,8 +10,8 @@ use aws_sdk_s3::types::{
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use super::body::Attempt;
-use super::object::{PayloadSignature, crc32_text, parse_crc32};
+use super::direct::{Upload, query_pair};
+use super::object::{crc32_text, parse_crc32};
 use super::quirks::etag_md5;
 use super::sse::{with_attributes, with_key};
 use super::{S3Store, object};
@@ -262,28 +262,15 @@ impl S3Upload {
     }
 
     async fn put_once(&self, index: u32, part: &Payload) -> Result<()> {
-        let store = &self.store;
-        let (bucket, key) = object(&self.path)?;
-        let client = store.client(bucket).await?;
-        let (attempt, body) = Attempt::new(part, &store.0.limits);
-        let crc32 = store.0.quirks.crc32.then(|| crc32_text(part.crc32));
-        let request = client
-            .upload_part()
-            .bucket(bucket)
-            .key(key)
-            .upload_id(&self.id)
-            .part_number(part_number(index))
-            .content_length(i64::try_from(part.length()).unwrap_or(i64::MAX))
-            .set_checksum_crc32(crc32);
-        let answer = with_key!(store, request)
-            .body(body)
-            .customize()
-            .interceptor(PayloadSignature::of(part))
-            .send()
-            .await
-            .map_err(|e| store.error("UploadPart", &self.path, e))?;
-        attempt.confirm();
-        self.add(index, answer.e_tag, Some(part.crc32), part.length());
+        let query = format!(
+            "?{}&{}",
+            query_pair("partNumber", &part_number(index).to_string()),
+            query_pair("uploadId", &self.id)
+        );
+        let headers = self.store.key_headers();
+        let upload = Upload { operation: "UploadPart", path: &self.path, query, headers, payload: part };
+        let etag = self.store.send_payload(upload).await?;
+        self.add(index, etag, Some(part.crc32), part.length());
         Ok(())
     }
 

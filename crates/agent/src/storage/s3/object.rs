@@ -2,12 +2,8 @@
 
 use std::time::SystemTime;
 
-use aws_runtime::auth::PayloadSigningOverride;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::operation::RequestId as _;
 use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption};
-use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -15,9 +11,9 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 
-use super::body::Attempt;
+use super::direct::Upload;
 use super::quirks::etag_md5;
-use super::sse::{with_attributes, with_key};
+use super::sse::with_key;
 use super::{S3Store, errors, object};
 use crate::storage::buffer::Buffer;
 use crate::storage::{
@@ -26,35 +22,6 @@ use crate::storage::{
 
 /// Times that the body of a GET is taken up again where it broke off.
 const BODY_RETRIES: u32 = 5;
-
-/// How the payload of a request is signed.
-#[derive(Debug)]
-pub(super) struct PayloadSignature(PayloadSigningOverride);
-
-impl PayloadSignature {
-    pub(super) fn of(payload: &Payload) -> Self {
-        Self(match payload.sha256 {
-            Some(sha256) => PayloadSigningOverride::Precomputed(hex::encode(sha256)),
-            None => PayloadSigningOverride::UnsignedPayload,
-        })
-    }
-}
-
-impl Intercept for PayloadSignature {
-    fn name(&self) -> &'static str {
-        "PayloadSignature"
-    }
-
-    fn modify_before_signing(
-        &self,
-        _: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        cfg: &mut ConfigBag,
-    ) -> std::result::Result<(), BoxError> {
-        cfg.interceptor_state().store_put(self.0.clone());
-        Ok(())
-    }
-}
 
 /// A CRC-32 as S3 writes it: base64 of the big-endian bytes.
 pub(super) fn crc32_text(crc32: u32) -> String {
@@ -73,27 +40,10 @@ pub(super) fn time(time: &aws_sdk_s3::primitives::DateTime) -> Option<DateTime<U
 
 impl S3Store {
     /// One attempt to send a small object.
-    pub(super) async fn put_object(&self, path: &ObjectPath, content: &Payload) -> Result<()> {
-        let (bucket, key) = object(path)?;
-        let client = self.client(bucket).await?;
-        let (attempt, body) = Attempt::new(content, &self.0.limits);
-        let length = i64::try_from(content.length()).unwrap_or(i64::MAX);
-        let crc32 = self.0.quirks.crc32.then(|| crc32_text(content.crc32));
-        let request =
-            client.put_object().bucket(bucket).key(key).content_length(length).set_checksum_crc32(crc32);
-        let sent = with_attributes!(self, request)
-            .body(body)
-            .customize()
-            .interceptor(PayloadSignature::of(content))
-            .send()
-            .await;
-        match sent {
-            Ok(_) => {
-                attempt.confirm();
-                Ok(())
-            }
-            Err(error) => Err(self.error("PutObject", path, error)),
-        }
+    pub(super) async fn put_object(&self, path: &ObjectPath, payload: &Payload) -> Result<()> {
+        let headers = self.attribute_headers();
+        let upload = Upload { operation: "PutObject", path, query: String::new(), headers, payload };
+        self.send_payload(upload).await.map(drop)
     }
 
     /// Maps an error, and learns the region of a bucket that lives elsewhere.
@@ -116,11 +66,15 @@ impl S3Store {
             tracing::debug!(operation, target = %path, request = id, "the store answered with an error");
         }
         if moved {
-            // With the region known now, another try succeeds.
-            let source = "the bucket lives in another region".into();
-            return StorageError::Unreachable { operation, target: path.to_string(), source };
+            return self.elsewhere(operation, path);
         }
         errors::map(operation, path.as_str(), error)
+    }
+
+    /// With the region known now, another try succeeds.
+    pub(super) fn elsewhere(&self, operation: &'static str, path: &ObjectPath) -> StorageError {
+        let source = "the bucket lives in another region".into();
+        StorageError::Unreachable { operation, target: path.to_string(), source }
     }
 
     pub(super) async fn head(&self, path: &ObjectPath) -> Result<ObjectInfo> {
