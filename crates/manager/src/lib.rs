@@ -1,6 +1,7 @@
 //! Library of the manager daemon: clusters, tasks, the scheduler and the backup workflow.
 
 pub mod agent_client;
+pub mod cluster;
 pub mod config;
 pub mod hosts;
 pub mod rest;
