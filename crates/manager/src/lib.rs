@@ -2,13 +2,21 @@
 
 pub mod agent_client;
 pub mod cluster;
+mod command_line;
 pub mod config;
+mod health_runner;
 pub mod hosts;
+mod listener;
+pub mod metrics;
 pub mod rest;
+mod run;
 pub mod scheduler;
 mod secret;
 mod state;
 pub mod store;
+mod tls;
 
+pub use command_line::main_with;
+pub use run::{StartError, run};
 pub use secret::Secret;
 pub use state::Manager;

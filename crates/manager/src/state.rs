@@ -1,15 +1,21 @@
 //! What everything in the daemon shares.
 
+use crate::cluster::Clusters;
 use crate::config::Config;
+use crate::metrics::ServerMetrics;
 use crate::scheduler::{Clock, Runners, Scheduler};
 use crate::store::Store;
 
-/// The parts of the manager, built once by [`crate::start`]; handlers and tasks hold it in an `Arc`.
+/// The parts of the manager, built once by [`crate::run`]; handlers and tasks hold it in an `Arc`.
 pub struct Manager {
     /// Checked configuration.
     pub config: Config,
     /// State.
     pub store: Store,
+    /// Clusters and their agents.
+    pub clusters: Clusters,
+    /// Names of clusters.
+    pub server_metrics: ServerMetrics,
     /// Runs tasks.
     pub scheduler: Scheduler,
     /// What each task type does.

@@ -7,6 +7,7 @@ pub mod error;
 pub mod extract;
 pub mod trace;
 
+mod clusters;
 mod resolve;
 mod suspend;
 mod tasks;
@@ -36,7 +37,11 @@ pub type ApiResult<T> = Result<T, ApiError>;
 
 /// The whole API with `/ping` and `/version` beside it.
 pub fn router(state: AppState) -> Router {
-    let api = Router::new().merge(version::routes()).merge(tasks::routes()).merge(suspend::routes());
+    let api = Router::new()
+        .merge(version::routes())
+        .merge(tasks::routes())
+        .merge(suspend::routes())
+        .merge(clusters::routes());
     let all = Router::new()
         .nest("/api/v1", api)
         .merge(version::root_routes())
