@@ -8,10 +8,11 @@ use axum::body::Body;
 use axum::extract::State;
 use bytes::Bytes;
 use chrono::Utc;
+use futures::{StreamExt, stream};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::faults::{CallFacts, Decision, Substitute};
@@ -166,8 +167,12 @@ fn broken_body() -> Response<Body> {
 }
 
 fn cut_body(bytes: Bytes) -> Body {
-    let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-    Body::from_stream(futures::stream::iter([Ok(bytes), Err(reset)]))
+    let end = async {
+        // Lets the connection send what came before.
+        tokio::task::yield_now().await;
+        Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+    };
+    Body::from_stream(stream::once(async { Ok(bytes) }).chain(stream::once(end)))
 }
 
 /// Answers one request, with all that the fault rules add.
@@ -270,7 +275,8 @@ fn render(result: Result<Reply, RestError>) -> (StatusCode, &'static str, Bytes)
 }
 
 fn error_body(status: StatusCode, message: &str) -> Bytes {
-    json!({ "message": message, "code": status.as_u16() }).to_string().into()
+    // Written by hand to keep the order of the keys.
+    format!("{{\"message\":{},\"code\":{}}}", Value::from(message), status.as_u16()).into()
 }
 
 fn substitute_response(substitute: Substitute) -> Response<Body> {

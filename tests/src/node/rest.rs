@@ -5,6 +5,8 @@
 
 mod keyspaces;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 mod topology;
 
 use std::sync::Arc;
