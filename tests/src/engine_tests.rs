@@ -346,7 +346,7 @@ async fn hopeless_errors_end_the_job_quickly_with_their_cause() {
 async fn a_stopped_upload_is_taken_up_where_it_was() {
     for provider in [S3Provider::Aws, S3Provider::Other] {
         let world = World::new(provider).await;
-        let (data, gate) = (bytes(5, 23 * MIB), Gate::default());
+        let (data, gate) = (bytes(5, 20 * MIB), Gate::default());
         world.file("me-1-big-Data.db", &data);
         world.file("me-2-big-Data.db", bytes(6, 10));
         world
@@ -361,7 +361,7 @@ async fn a_stopped_upload_is_taken_up_where_it_was() {
         world.jobs.stop(job).unwrap();
         let progress = world.end(job).await;
         assert_eq!((progress.status, progress.error.as_str()), (JobStatus::Error, "context canceled"));
-        assert_eq!(progress.failed, 23 * MIB as u64);
+        assert_eq!(progress.failed, 20 * MIB as u64);
         assert_eq!(world.left(), ["me-1-big-Data.db"]);
         gate.open();
         world.server.faults.clear();
@@ -394,7 +394,7 @@ async fn wait_until(condition: impl Fn() -> bool) {
 async fn parts_of_another_file_are_not_taken_up() {
     let world = World::new(S3Provider::Other).await;
     let gate = Gate::default();
-    world.file("me-1-big-Data.db", bytes(5, 23 * MIB));
+    world.file("me-1-big-Data.db", bytes(5, 20 * MIB));
     world
         .server
         .faults
@@ -405,7 +405,7 @@ async fn parts_of_another_file_are_not_taken_up() {
     world.end(job).await;
     gate.open();
     world.server.faults.clear();
-    for size in [23 * MIB, 18 * MIB] {
+    for size in [20 * MIB, 18 * MIB] {
         let other = bytes(77, size);
         world.file("me-1-big-Data.db", &other);
         world.upload().await;

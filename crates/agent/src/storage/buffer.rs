@@ -51,8 +51,9 @@ impl BufferPool {
 
     fn reuse(&self, size: usize) -> Option<Vec<u8>> {
         let mut free = self.free();
-        let found = free.iter().position(|b| size >= MIN_POOLED && b.len() >= size && b.len() <= 2 * size);
-        let found = found.map(|index| free.swap_remove(index));
+        // The last one given back is the likeliest to be in the processor's cache.
+        let found = free.iter().rposition(|b| size >= MIN_POOLED && b.len() >= size && b.len() <= 2 * size);
+        let found = found.map(|index| free.remove(index));
         self.trim(&mut free);
         found
     }

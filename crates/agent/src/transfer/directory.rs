@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -103,11 +102,11 @@ impl Engine {
         let names: HashSet<String> = files.iter().map(|f| f.name.clone()).collect();
         let suffix = dir.suffix.as_deref().unwrap_or_default();
         let survey = async {
-            let destination = Destination::survey(&dir.to, &names, suffix).await?;
             // Only large files leave parts behind.
-            let unfinished =
-                if any_large { dir.to.store.unfinished(&dir.to.path).await? } else { BTreeSet::new() };
-            Ok((destination, unfinished))
+            let unfinished = async {
+                if any_large { dir.to.store.unfinished(&dir.to.path).await } else { Ok(BTreeSet::new()) }
+            };
+            futures::try_join!(Destination::survey(&dir.to, &names, suffix), unfinished)
         };
         let (destination, unfinished) = stoppable(context.cancel(), survey).await?;
         drop(names);
@@ -119,17 +118,17 @@ impl Engine {
         small.sort_by(|a, b| a.file.name.cmp(&b.file.name));
         let lanes = [
             ((SMALL_PER_TRANSFER * transfers).min(MAX_SMALL), VecDeque::from(small)),
-            (transfers, VecDeque::from(large)),
+            // One file of each pair starts or ends, which takes round trips, while the other one sends.
+            (transfers.saturating_mul(2), VecDeque::from(large)),
         ];
+        let limits = self.part_limits(transfers, &dir.to);
         let job = Arc::new(DirJob {
             engine: self.clone(),
             context: context.clone(),
             dir,
             destination,
             unfinished,
-            slots: Arc::new(Semaphore::new(
-                transfers.saturating_mul(self.parts_at_once).min(Semaphore::MAX_PERMITS),
-            )),
+            limits,
             stop: context.cancel().child_token(),
             failures: Mutex::default(),
         });

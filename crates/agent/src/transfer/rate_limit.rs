@@ -42,8 +42,7 @@ impl State {
         match self.rate {
             // Served requests make room; an idle bucket fills up to the burst.
             Some(rate) => {
-                let burst = (rate * BURST_TIME).min(MAX_BURST);
-                self.granted = (self.granted + rate * passed).min(self.requested + burst);
+                self.granted = (self.granted + rate * passed).min(self.requested + burst(rate));
             }
             None => self.granted = self.requested,
         }
@@ -68,6 +67,16 @@ impl RateLimiter {
         let state =
             State { rate: positive(bytes_per_second), granted: 0.0, requested: 0.0, updated: Instant::now() };
         Self { state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// A limiter whose bucket is full from the start: what comes first need not wait.
+    pub fn filled(per_second: Option<u64>) -> Self {
+        let limiter = Self::new(per_second);
+        {
+            let mut state = limiter.state();
+            state.granted = state.rate.map_or(0.0, burst);
+        }
+        limiter
     }
 
     /// Changes the rate, at once and for everybody; `None` or 0 for no limit.
@@ -130,6 +139,11 @@ impl RateLimiter {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What an idle bucket saves.
+fn burst(rate: f64) -> f64 {
+    (rate * BURST_TIME).min(MAX_BURST)
 }
 
 fn positive(rate: Option<u64>) -> Option<f64> {

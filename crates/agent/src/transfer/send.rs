@@ -32,13 +32,31 @@ impl OpenFile {
 pub(super) struct Sending {
     /// Counts bytes as they go.
     pub meter: Arc<Meter>,
-    /// Parts in flight, over all files of the job.
+    /// Parts on the network, over all files of the job.
     pub slots: Arc<Semaphore>,
+    /// Parts in memory: some more than on the network, so that the next one is read while others are sent, but never
+    /// so many that small files would have to wait for room.
+    pub in_memory: Arc<Semaphore>,
     /// Take up what an interrupted upload left behind.
     pub resume: bool,
 }
 
+/// Parts of one file that are worked on at once; the semaphores bound what they do.
+const PARTS_PER_FILE: usize = 8;
+/// Parts read ahead while others are sent.
+const READ_AHEAD: usize = 2;
+
 impl Engine {
+    /// Shares `transfers` transfers' worth of parts among the files of a job.
+    pub(super) fn part_limits(&self, transfers: usize, to: &Place) -> (Arc<Semaphore>, Arc<Semaphore>) {
+        let slots = transfers.max(1).saturating_mul(self.parts_at_once.max(1)).min(Semaphore::MAX_PERMITS);
+        let budget = self.buffers.budget();
+        let part = to.store.part_rules().chunk.min(budget / 8).max(to.store.part_rules().min_part);
+        let room = usize::try_from(budget / 4 * 3 / part.max(1)).unwrap_or(usize::MAX).max(1);
+        let in_memory = slots.saturating_add(READ_AHEAD).min(room).min(Semaphore::MAX_PERMITS);
+        (Arc::new(Semaphore::new(slots)), Arc::new(Semaphore::new(in_memory)))
+    }
+
     /// Sends a file and returns the CRC-32 of its content. The destination has it, whole, when this returns.
     pub(super) async fn send(&self, from: &OpenFile, to: &Place, how: &Sending) -> Result<u32> {
         let size = from.source.size();
@@ -71,9 +89,8 @@ impl Engine {
         let sent = async {
             let parts =
                 (0..spec.parts()).map(|index| self.send_part(from, to, how, &*upload, spec, index, streamed));
-            let in_flight = self.parts_at_once.max(1);
             let mut sums: Vec<(u32, u32)> =
-                futures::stream::iter(parts).buffer_unordered(in_flight).try_collect().await?;
+                futures::stream::iter(parts).buffer_unordered(PARTS_PER_FILE).try_collect().await?;
             sums.sort_unstable();
             let crc32 = combine(sums.iter().map(|(index, crc32)| (*crc32, spec.range(*index).length)));
             upload.finish(crc32).await?;
@@ -99,7 +116,7 @@ impl Engine {
         index: u32,
         streamed: bool,
     ) -> Result<(u32, u32)> {
-        let _slot = how.slots.acquire().await.map_err(|_| StorageError::Interrupted)?;
+        let _room = how.in_memory.acquire().await.map_err(|_| StorageError::Interrupted)?;
         let range = spec.range(index);
         let payload = if streamed {
             Payload::streamed(&from.source, range, to.store.wants(), &self.buffers).await?
@@ -112,7 +129,10 @@ impl Engine {
                 upload.keep(index);
                 how.meter.add(range.length);
             }
-            _ => upload.put_part(index, &payload).await?,
+            _ => {
+                let _slot = how.slots.acquire().await.map_err(|_| StorageError::Interrupted)?;
+                upload.put_part(index, &payload).await?;
+            }
         }
         Ok((index, payload.crc32))
     }

@@ -1,11 +1,8 @@
 //! Single files: copy, move, store what a request brings (spec agent.md 2.6.9, 2.6.11).
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use common::api::agent::{FileOutcome, JobFile};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use tokio::sync::Semaphore;
 
 use super::destination::stat;
 use super::equality::Unproven;
@@ -86,8 +83,8 @@ impl Engine {
 
     async fn transmit(&self, context: &JobContext, open: &OpenFile, to: &Place) -> Result<(), TransferError> {
         let transfer = context.transferring(to.path.file_name(), open.source.size());
-        let slots = Arc::new(Semaphore::new(self.parts_at_once.max(1)));
-        let how = Sending { meter: transfer.meter().clone(), slots, resume: false };
+        let (slots, in_memory) = self.part_limits(1, to);
+        let how = Sending { meter: transfer.meter().clone(), slots, in_memory, resume: false };
         match self.send(open, to, &how).await {
             Ok(_) => {
                 transfer.done();

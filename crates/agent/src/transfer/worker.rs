@@ -49,7 +49,7 @@ pub(super) struct DirJob {
     pub dir: DirTransfer,
     pub destination: Destination,
     pub unfinished: BTreeSet<String>,
-    pub slots: Arc<Semaphore>,
+    pub limits: (Arc<Semaphore>, Arc<Semaphore>),
     /// The user's wish, or an error that concerns everything.
     pub stop: CancellationToken,
     pub failures: Mutex<Failures>,
@@ -145,7 +145,8 @@ impl DirJob {
             let transfer = guard.transfer.insert(self.context.transferring(&file.name, size));
             let how = Sending {
                 meter: transfer.meter().clone(),
-                slots: self.slots.clone(),
+                slots: self.limits.0.clone(),
+                in_memory: self.limits.1.clone(),
                 resume: self.unfinished.contains(&file.name),
             };
             let crc32 = self.engine.send(&open, &to, &how).await?;

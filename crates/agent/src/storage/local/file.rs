@@ -18,7 +18,7 @@ use crate::storage::{ByteRange, Hashes, ObjectInfo, ObjectPath, Payload, Result,
 /// Bytes read at a time where a file is streamed.
 const STREAM_BLOCK: u64 = 1 << 20;
 /// Bytes read and hashed at a time; they stay in the second-level cache in between.
-const HASH_BLOCK: usize = 256 << 10;
+const HASH_BLOCK: usize = 128 << 10;
 
 /// A file, open or to be opened at the first read.
 #[derive(Clone, Debug)]

@@ -77,7 +77,7 @@ impl StorageHttp {
         let rate = (engine.tps_limit > 0.0).then(|| (engine.tps_limit as u64).max(1));
         let user_agent = HeaderValue::from_str(&engine.user_agent)
             .unwrap_or_else(|_| HeaderValue::from_static("Scylla Manager Agent"));
-        Self(Arc::new(Inner { client, observer, rate: RateLimiter::new(rate), user_agent }))
+        Self(Arc::new(Inner { client, observer, rate: RateLimiter::filled(rate), user_agent }))
     }
 }
 
