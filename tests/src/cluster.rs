@@ -11,6 +11,7 @@ pub mod describe;
 mod identity;
 mod model;
 mod ring;
+mod schema;
 mod system_tables;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub use model::{
 pub use ring::{TokenRange, replicas, tablet_ranges, vnode_ranges};
 
 pub(crate) use builder::NodeOptions;
+pub(crate) use schema::{NewTable, SchemaError, SchemaStatement};
 
 use crate::node::faults::Rules;
 use crate::node::{NodeCore, Observed, SchemaChange, SimNode};
@@ -118,26 +120,11 @@ impl Shared {
         }
     }
 
-    /// Drops a table and those derived from it, on all nodes.
-    pub fn drop_table(&self, keyspace: &str, table: &str) {
-        let dropped: Vec<Table> = {
-            let mut model = self.model();
-            let Some(ks) = model.keyspaces.get_mut(keyspace) else { return };
-            let goes = |t: &Table| t.name == table || t.kind.base() == Some(table);
-            let dropped = ks.tables.values().filter(|t| goes(t)).cloned().collect();
-            ks.tables.retain(|_, t| !goes(t));
-            model.commit_schema(&format!("DROP TABLE {keyspace}.{table}"));
-            dropped
-        };
-        self.schema_changed.notify_waiters();
-        let nodes = self.model().members.len();
-        for node in (0..nodes).filter_map(|n| self.node(NodeId(n))) {
-            for table in &dropped {
-                if let Err(error) = node.remove_table(keyspace, table) {
-                    tracing::warn!(%keyspace, table = %table.name, %error, "files of a dropped table stay");
-                }
-            }
-        }
+    /// Writes one row to memtables of its replicas.
+    pub fn write(&self, keyspace: &str, table: &str, key: &[u8], value: &[u8]) -> Result<(), SimError> {
+        let mutations = data::plan_write(&mut self.model(), keyspace, table, key, value)?;
+        self.apply(mutations);
+        Ok(())
     }
 
     /// Puts rows into the memtables of their nodes.
@@ -308,9 +295,12 @@ impl SimCluster {
         self.shared.clock_ahead.store(ahead.num_seconds(), Ordering::Relaxed);
     }
 
-    /// Drops a table; its snapshots stay.
-    pub fn drop_table(&self, keyspace: &str, table: &str) {
-        self.shared.drop_table(keyspace, table);
+    /// Drops a table with its views; snapshots stay.
+    ///
+    /// # Errors
+    /// When there is no such table, or files cannot be removed.
+    pub fn drop_table(&self, keyspace: &str, table: &str) -> Result<(), SimError> {
+        self.shared.drop_table(keyspace, table)
     }
 
     /// Directory above the nodes' data directories.

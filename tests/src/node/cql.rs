@@ -4,6 +4,7 @@
 //! else is a syntax error, and remembered for assertions.
 
 mod connection;
+mod ddl;
 mod frame;
 mod parse;
 mod response;
@@ -13,6 +14,7 @@ mod system_tables;
 mod tests;
 mod tls;
 mod values;
+mod write;
 
 use std::sync::Arc;
 

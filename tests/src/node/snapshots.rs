@@ -217,10 +217,7 @@ impl NodeCore {
                 let link = dir.join("me-999998-big-Data.db");
                 std::os::unix::fs::symlink("/etc/hostname", &link).map_err(disk_error("link", &link))
             }
-            SnapshotFault::DropTable { .. } => {
-                self.shared.drop_table(keyspace, &table.name);
-                Ok(())
-            }
+            SnapshotFault::DropTable { .. } => self.shared.drop_table(keyspace, &table.name),
         }
     }
 

@@ -18,12 +18,14 @@ use super::super::NodeCore;
 use super::super::faults::CallFacts;
 use super::super::observed::Call;
 use super::super::servers::reset_on_close;
+use super::ddl::{self, Insert, schema_statement};
 use super::frame::{Body, Codec, Frame, Malformed, opcode};
 use super::parse::{Cursor, Select, Token, select as parse_select};
 use super::response::{self, ColumnSpec, CqlError, CqlResult, ErrorCode, Marker, Response, RowSet};
 use super::select;
 use super::values::{CqlType, CqlValue};
-use crate::cluster::describe;
+use super::write;
+use crate::cluster::{SchemaStatement, describe};
 
 const FLAG_VALUES: u8 = 0x01;
 const FLAG_SKIP_METADATA: u8 = 0x02;
@@ -102,6 +104,8 @@ enum Statement {
     Select(Select),
     DescribeSchema { internals: bool },
     Use(String),
+    Schema(SchemaStatement),
+    Insert(Insert),
 }
 
 impl Connection {
@@ -296,7 +300,8 @@ impl Connection {
                 (markers, Some(rows))
             }
             Statement::DescribeSchema { .. } => (Vec::new(), Some(describe_shape())),
-            Statement::Use(_) => (Vec::new(), None),
+            Statement::Insert(insert) => (write::markers(&insert), None),
+            Statement::Use(_) | Statement::Schema(_) => (Vec::new(), None),
         };
         let id = Bytes::copy_from_slice(&Md5::digest(&statement));
         self.prepared.insert(id.clone(), statement);
@@ -304,7 +309,7 @@ impl Connection {
     }
 
     fn parse(&self, text: &str) -> Result<Statement, CqlError> {
-        let parsed = parse(text);
+        let parsed = parse(text, self.keyspace.as_deref());
         if matches!(&parsed, Err(error) if error.code == ErrorCode::Syntax) {
             self.core.shared.observed.unknown_statement(text);
         }
@@ -343,6 +348,11 @@ impl Connection {
                 self.keyspace = Some(keyspace.clone());
                 Ok(CqlResult::SetKeyspace(keyspace))
             }
+            Statement::Schema(statement) => write::change_schema(&self.core, statement, text).await,
+            Statement::Insert(mut insert) => {
+                insert.keyspace = insert.keyspace.or_else(|| self.keyspace.clone());
+                write::insert(&self.core, &insert, &parameters.bound)
+            }
         }
     }
 }
@@ -358,9 +368,13 @@ fn describe_shape() -> RowSet {
     }
 }
 
-fn parse(text: &str) -> Result<Statement, CqlError> {
+fn parse(text: &str, in_use: Option<&str>) -> Result<Statement, CqlError> {
     let mut cursor = Cursor::new(text)?;
-    let statement = if cursor.word("select") {
+    let statement = if let Some(statement) = schema_statement(&mut cursor, in_use)? {
+        Statement::Schema(statement)
+    } else if cursor.word("insert") {
+        Statement::Insert(ddl::insert(&mut cursor)?)
+    } else if cursor.word("select") {
         Statement::Select(parse_select(&mut cursor)?)
     } else if cursor.words(&["describe", "schema"]) || cursor.words(&["desc", "schema"]) {
         let internals = cursor.words(&["with", "internals"]);

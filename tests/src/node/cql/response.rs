@@ -13,6 +13,8 @@ pub(super) enum ErrorCode {
     BadCredentials = 0x0100,
     Syntax = 0x2000,
     Invalid = 0x2200,
+    Config = 0x2300,
+    AlreadyExists = 0x2400,
     Unprepared = 0x2500,
 }
 
@@ -44,6 +46,19 @@ impl CqlError {
         details.put_short_bytes(id);
         let message = "No prepared statement with this ID found.";
         Self { code: ErrorCode::Unprepared, message: message.to_owned(), details: details.freeze() }
+    }
+
+    /// A keyspace (empty `table`) or table exists already.
+    pub fn already_exists(keyspace: &str, table: &str) -> Self {
+        let mut details = BytesMut::new();
+        details.put_string(keyspace);
+        details.put_string(table);
+        let message = if table.is_empty() {
+            format!("Cannot add existing keyspace \"{keyspace}\"")
+        } else {
+            format!("Cannot add already existing table \"{table}\" to keyspace \"{keyspace}\"")
+        };
+        Self { code: ErrorCode::AlreadyExists, message, details: details.freeze() }
     }
 }
 
@@ -87,6 +102,8 @@ pub(super) struct Marker {
 /// A successful result.
 #[derive(Debug)]
 pub(super) enum CqlResult {
+    Void,
+    SchemaChange(SchemaChange),
     Rows(RowSet),
     SetKeyspace(String),
 }
@@ -105,6 +122,11 @@ pub(super) fn error(error: &CqlError) -> Response {
 pub(super) fn result(result: &CqlResult, skip_metadata: bool) -> Response {
     let mut out = BytesMut::new();
     match result {
+        CqlResult::Void => out.put_i32(1),
+        CqlResult::SchemaChange(change) => {
+            out.put_i32(5);
+            put_schema_change(&mut out, change);
+        }
         CqlResult::Rows(rows) => {
             out.put_i32(2);
             put_rows(&mut out, rows, skip_metadata);

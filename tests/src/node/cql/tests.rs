@@ -103,7 +103,7 @@ async fn the_managers_statements_are_answered() {
 
     assert!(session.await_schema_agreement().await.is_ok());
     cluster.nodes()[2].freeze_schema(true);
-    cluster.drop_table("shop", "orders");
+    cluster.drop_table("shop", "orders").unwrap();
     let versions = session.query_unpaged("SELECT schema_version FROM system.peers", &[]).await.unwrap();
     let versions = versions.into_rows_result().unwrap();
     let distinct: std::collections::BTreeSet<uuid::Uuid> =
@@ -251,4 +251,53 @@ impl rustls::client::danger::ServerCertVerifier for AnyServer {
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
+}
+
+#[tokio::test]
+async fn a_dumped_schema_can_be_replayed_on_another_cluster() {
+    let source = cluster().start().await.unwrap();
+    let session = builder(&source.nodes()[0]).fetch_schema_metadata(false).build().await.unwrap();
+    let dump = texts(&session, "DESCRIBE SCHEMA WITH INTERNALS").await;
+    let target = SimCluster::builder().dc("dc1", 2).dc("dc2", 1).empty_system_tables().start().await.unwrap();
+    let node = &target.nodes()[0];
+    let session = builder(node).fetch_schema_metadata(true).build().await.unwrap();
+    let before = target.model().schema_version;
+    for row in dump.iter().filter(|r| r[0].is_some()) {
+        session.query_unpaged(row[3].clone().unwrap(), &[]).await.unwrap();
+    }
+    assert_eq!(texts(&session, "DESCRIBE SCHEMA WITH INTERNALS").await, dump);
+    assert_eq!(target.model().group0_log.len(), 4);
+    assert_ne!(target.model().schema_version, before);
+    let dir = node.table_dir("shop", "orders").unwrap();
+    assert_eq!(dir.file_name(), source.nodes()[0].table_dir("shop", "orders").unwrap().file_name());
+    assert!(dir.join("upload").is_dir());
+
+    let again = session.query_unpaged(dump[0][3].clone().unwrap(), &[]).await.unwrap_err();
+    assert!(again.to_string().contains("existing keyspace"), "{again}");
+    session
+        .query_unpaged("ALTER TABLE shop.orders WITH tombstone_gc = {'mode': 'disabled'}", &[])
+        .await
+        .unwrap();
+    assert_eq!(target.model().table("shop", "orders").unwrap().tombstone_gc, Some(TombstoneGc::Disabled));
+    for statement in ["DROP INDEX IF EXISTS shop.ix", "DROP MATERIALIZED VIEW shop.by_value"] {
+        session.query_unpaged(statement, &[]).await.unwrap();
+    }
+    assert_eq!(target.model().keyspaces["shop"].tables.len(), 1);
+    session.query_unpaged("DROP KEYSPACE IF EXISTS \"shop\"", &[]).await.unwrap();
+    session.query_unpaged("DROP KEYSPACE IF EXISTS \"shop\"", &[]).await.unwrap();
+    assert!(!dir.exists());
+}
+
+#[tokio::test]
+async fn rows_written_over_cql_are_on_the_replicas() {
+    let cluster = cluster().start().await.unwrap();
+    let session = builder(&cluster.nodes()[0]).build().await.unwrap();
+    session.query_unpaged("INSERT INTO shop.orders (pk, v) VALUES ('a', 'one')", &[]).await.unwrap();
+    let insert = session.prepare("INSERT INTO shop.orders (pk, v) VALUES (?, ?)").await.unwrap();
+    session.execute_unpaged(&insert, ("b", "two")).await.unwrap();
+    let found = session.query_unpaged("SELECT v FROM shop.orders WHERE pk = 'b'", &[]).await.unwrap();
+    let (value,): (String,) = found.into_rows_result().unwrap().single_row().unwrap();
+    assert_eq!(value, "two");
+    assert_eq!(cluster.missing_replicas("shop", "orders").unwrap(), []);
+    assert!(cluster.rows("shop", "orders").unwrap().contains_key(b"a".as_slice()));
 }

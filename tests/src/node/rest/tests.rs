@@ -550,7 +550,7 @@ async fn switches_and_barriers() {
     assert_eq!(cluster.model().balancing_changes, [false, true]);
     void(node, "POST", "/raft/read_barrier").await;
     node.freeze_schema(true);
-    cluster.drop_table("ks", "u");
+    cluster.drop_table("ks", "u").unwrap();
     assert_eq!(call(node, "POST", "/raft/read_barrier?timeout=1").await.0, 500);
     let waiting = call(node, "POST", "/raft/read_barrier");
     let release = async { node.freeze_schema(false) };
