@@ -6,7 +6,7 @@ use common::ids::ClusterId;
 use common::task::TaskType;
 use futures::future::BoxFuture;
 use serde_json::Value;
-use tracing::{debug, warn};
+use tracing::{info, warn};
 
 use crate::cluster::Clusters;
 use crate::cluster::health::PingKind;
@@ -67,7 +67,8 @@ impl Runner for HealthRunner {
             };
             for (facts, ping) in pings.iter().filter(|(_, ping)| !ping.is_up()) {
                 let host = facts.member.host.address;
-                debug!(cluster = %context.cluster, %host, ?kind, status = ping.status, cause = ping.cause, "Node does not answer");
+                let (status, cause) = (&ping.status, &ping.cause);
+                info!(cluster = %context.cluster, %host, ?kind, status, cause, "Node does not answer");
             }
             self.metrics.set(context.cluster, kind, &pings);
             Ok(())

@@ -12,11 +12,12 @@ pub mod rest;
 mod run;
 pub mod scheduler;
 mod secret;
+mod service_discovery;
 mod state;
 pub mod store;
 mod tls;
 
 pub use command_line::main_with;
-pub use run::{StartError, run};
+pub use run::{Assembled, StartError, assemble, run};
 pub use secret::Secret;
 pub use state::Manager;

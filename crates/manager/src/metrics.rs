@@ -1,26 +1,115 @@
 //! Gauges besides the scheduler's, names and labels of the original (spec manager.md 7).
 //!
-//! The monitoring dashboards read these names. All are gauges, also the counting ones.
+//! The monitoring dashboards read these names. All are gauges, also the counting ones. In every family the
+//! first label is `cluster`, so that a cluster can be reset or removed as a whole.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use common::ids::ClusterId;
-use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{GaugeVec, Opts, Registry};
 
 use crate::cluster::NodeFacts;
 use crate::cluster::health::{Ping, PingKind};
 
-/// Registers a family of integer gauges.
-fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    let gauge = IntGaugeVec::new(Opts::new(format!("scylla_manager_{name}"), help), labels)?;
-    registry.register(Box::new(gauge.clone()))?;
-    Ok(gauge)
+/// Value of series of a run that is over and of none that follows; the recording rules filter it out.
+const NO_VALUE: f64 = -1.0;
+
+/// One family of gauges whose first label is the cluster.
+#[derive(Clone)]
+struct Family {
+    gauges: GaugeVec,
+    labels: &'static [&'static str],
+}
+
+impl Family {
+    fn new(
+        registry: &Registry,
+        name: &str,
+        help: &str,
+        labels: &'static [&'static str],
+    ) -> prometheus::Result<Self> {
+        let gauges = GaugeVec::new(Opts::new(format!("scylla_manager_{name}"), help), labels)?;
+        registry.register(Box::new(gauges.clone()))?;
+        Ok(Self { gauges, labels })
+    }
+
+    fn set(&self, values: &[&str], number: f64) {
+        self.gauges.with_label_values(values).set(number);
+    }
+
+    /// Label values of all series of a cluster, in the order of the labels.
+    fn series_of(&self, cluster: ClusterId) -> Vec<Vec<String>> {
+        let cluster = cluster.to_string();
+        let families = self.gauges.collect();
+        let all = families.iter().flat_map(MetricFamily::get_metric).map(|series| {
+            let value = |name: &&str| series.get_label().iter().find(|l| l.name() == *name);
+            self.labels.iter().filter_map(value).map(|l| l.value().to_owned()).collect::<Vec<_>>()
+        });
+        all.filter(|values| values.first() == Some(&cluster)).collect()
+    }
+
+    fn reset(&self, cluster: ClusterId) {
+        for series in self.series_of(cluster) {
+            self.set(&texts(&series), NO_VALUE);
+        }
+    }
+
+    /// Removes the series of a cluster but those in `keep`.
+    fn remove_others(&self, cluster: ClusterId, keep: &BTreeSet<Vec<String>>) {
+        for series in self.series_of(cluster).iter().filter(|s| !keep.contains(*s)) {
+            // Gone already: somebody else removed it meanwhile.
+            let _ = self.gauges.remove_label_values(&texts(series));
+        }
+    }
+
+    fn remove(&self, cluster: ClusterId) {
+        self.remove_others(cluster, &BTreeSet::new());
+    }
+}
+
+fn texts(values: &[String]) -> Vec<&str> {
+    values.iter().map(String::as_str).collect()
+}
+
+/// All gauges of this module.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Names of clusters.
+    pub server: ServerMetrics,
+    /// Pings.
+    pub health: HealthMetrics,
+    /// Backups.
+    pub backup: BackupMetrics,
+}
+
+impl Metrics {
+    /// Registers all families.
+    ///
+    /// # Errors
+    /// They are registered already.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            server: ServerMetrics::new(registry)?,
+            health: HealthMetrics::new(registry)?,
+            backup: BackupMetrics::new(registry)?,
+        })
+    }
+
+    /// Removes every series of a deleted cluster.
+    pub fn remove(&self, cluster: ClusterId) {
+        self.server.remove(cluster);
+        self.health.remove_all(cluster);
+        self.backup.remove(cluster);
+    }
 }
 
 /// Release of the server and names of clusters.
 #[derive(Clone)]
 pub struct ServerMetrics {
-    names: IntGaugeVec,
+    names: Family,
 }
 
 impl ServerMetrics {
@@ -29,51 +118,33 @@ impl ServerMetrics {
     /// # Errors
     /// They are registered already.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let version = gauge(registry, "server_current_version", "Release of the server.", &["version"])?;
-        version.with_label_values(&[common::version::VERSION]).set(0);
+        let version =
+            Family::new(registry, "server_current_version", "Release of the server.", &["version"])?;
+        version.set(&[common::version::VERSION], 0.0);
         let names =
-            gauge(registry, "cluster_name", "Maps a cluster's ID to its name.", &["cluster", "name"])?;
+            Family::new(registry, "cluster_name", "Maps a cluster's ID to its name.", &["cluster", "name"])?;
         Ok(Self { names })
     }
 
     /// Publishes the name of a cluster, replacing an older one.
     pub fn set_name(&self, cluster: ClusterId, name: &str) {
-        self.remove(cluster);
-        self.names.with_label_values(&[&cluster.to_string(), name]).set(0);
+        let series = vec![cluster.to_string(), name.to_owned()];
+        self.names.set(&texts(&series), 0.0);
+        self.names.remove_others(cluster, &BTreeSet::from([series]));
     }
 
     /// Removes the series of a cluster.
     pub fn remove(&self, cluster: ClusterId) {
-        remove_where(&self.names, "cluster", &cluster.to_string());
-    }
-}
-
-/// Removes all series of a family in which a label has a value.
-fn remove_where(family: &IntGaugeVec, label: &str, value: &str) {
-    use prometheus::core::Collector;
-    let names: Vec<String> = family.desc().first().map(|d| d.variable_labels.clone()).unwrap_or_default();
-    for series in family.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
-        let get = |name: &str| {
-            let pair = series.get_label().iter().find(|l| l.name() == name);
-            pair.map(|l| l.value().to_owned()).unwrap_or_default()
-        };
-        if get(label) == value {
-            let values: Vec<String> = names.iter().map(|n| get(n)).collect();
-            let values: Vec<&str> = values.iter().map(String::as_str).collect();
-            // Gone already: somebody else removed it meanwhile.
-            let _ = family.remove_label_values(&values);
-        }
+        self.names.remove(cluster);
     }
 }
 
 /// Status and round trip of each kind of ping.
 #[derive(Clone)]
 pub struct HealthMetrics {
-    status: [IntGaugeVec; 3],
-    rtt: [GaugeVec; 3],
+    status: [Family; 3],
+    rtt: [Family; 3],
 }
-
-const HEALTH_LABELS: [&str; 4] = ["cluster", "dc", "rack", "host"];
 
 impl HealthMetrics {
     /// Registers the series.
@@ -81,15 +152,14 @@ impl HealthMetrics {
     /// # Errors
     /// They are registered already.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        const LABELS: &[&str] = &["cluster", "dc", "rack", "host"];
         let status = |kind: &str| {
             let help = "1 when the node answers, -1 when it does not.";
-            gauge(registry, &format!("healthcheck_{kind}_status"), help, &HEALTH_LABELS)
+            Family::new(registry, &format!("healthcheck_{kind}_status"), help, LABELS)
         };
         let rtt = |kind: &str| {
-            let name = format!("scylla_manager_healthcheck_{kind}_rtt_ms");
-            let gauge = GaugeVec::new(Opts::new(name, "Round trip in milliseconds."), &HEALTH_LABELS)?;
-            registry.register(Box::new(gauge.clone()))?;
-            prometheus::Result::Ok(gauge)
+            let name = format!("healthcheck_{kind}_rtt_ms");
+            Family::new(registry, &name, "Round trip in milliseconds.", LABELS)
         };
         Ok(Self {
             status: [status("cql")?, status("rest")?, status("alternator")?],
@@ -99,33 +169,30 @@ impl HealthMetrics {
 
     /// Replaces the series of a cluster and kind by the outcome of a round of pings.
     pub fn set(&self, cluster: ClusterId, kind: PingKind, pings: &[(NodeFacts, Ping)]) {
-        self.remove(cluster, kind);
         let (status, rtt) = (&self.status[index(kind)], &self.rtt[index(kind)]);
-        let cluster = cluster.to_string();
+        let mut present = BTreeSet::new();
         for (facts, ping) in pings {
-            let (host, address) = (&facts.member.host, facts.member.host.address.to_string());
-            let labels = [cluster.as_str(), &host.dc, &host.rack, &address];
-            status.with_label_values(&labels).set(if ping.is_up() { 1 } else { -1 });
-            rtt.with_label_values(&labels).set(ping.rtt.as_secs_f64() * 1000.0);
+            let host = &facts.member.host;
+            let series =
+                vec![cluster.to_string(), host.dc.clone(), host.rack.clone(), host.address.to_string()];
+            status.set(&texts(&series), if ping.is_up() { 1.0 } else { -1.0 });
+            rtt.set(&texts(&series), ping.rtt.as_secs_f64() * 1000.0);
+            present.insert(series);
         }
+        // Afterwards, so that a scrape never finds a node missing.
+        status.remove_others(cluster, &present);
+        rtt.remove_others(cluster, &present);
     }
 
     /// Removes the series of a cluster and kind.
     pub fn remove(&self, cluster: ClusterId, kind: PingKind) {
-        use prometheus::core::Collector;
-        let cluster = cluster.to_string();
-        remove_where(&self.status[index(kind)], "cluster", &cluster);
-        let rtt = &self.rtt[index(kind)];
-        for series in rtt.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
-            let values: Vec<&str> = HEALTH_LABELS
-                .iter()
-                .filter_map(|name| series.get_label().iter().find(|l| l.name() == *name).map(|l| l.value()))
-                .collect();
-            if values.first() == Some(&cluster.as_str()) {
-                // Gone already: somebody else removed it meanwhile.
-                let _ = rtt.remove_label_values(&values);
-            }
-        }
+        self.status[index(kind)].remove(cluster);
+        self.rtt[index(kind)].remove(cluster);
+    }
+
+    /// Removes all series of a cluster.
+    pub fn remove_all(&self, cluster: ClusterId) {
+        self.status.iter().chain(&self.rtt).for_each(|family| family.remove(cluster));
     }
 }
 
@@ -167,13 +234,14 @@ pub struct TableNumbers {
     pub files_skipped: u64,
 }
 
-/// Progress of backups.
+/// Progress of backups. The families for retention locks and holds come with these features.
 #[derive(Clone)]
 pub struct BackupMetrics {
-    snapshot: IntGaugeVec,
-    tables: [IntGaugeVec; 6],
-    purge_files: IntGaugeVec,
-    purge_deleted: IntGaugeVec,
+    snapshot: Family,
+    tables: [Family; 6],
+    purge_files: Family,
+    purge_deleted: Family,
+    versioned: Family,
 }
 
 impl BackupMetrics {
@@ -183,12 +251,14 @@ impl BackupMetrics {
     /// They are registered already.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let table = |name: &str, help: &str| {
-            gauge(registry, &format!("backup_{name}"), help, &["cluster", "keyspace", "table", "host"])
+            let labels = &["cluster", "keyspace", "table", "host"];
+            Family::new(registry, &format!("backup_{name}"), help, labels)
         };
-        let host = |name: &str, help: &str| gauge(registry, name, help, &["cluster", "host"]);
-        let snapshot_labels = ["cluster", "keyspace", "host"];
+        let host = |name: &str, help: &str| Family::new(registry, name, help, &["cluster", "host"]);
+        let taken = "1 when the snapshot is taken.";
+        let versioned = "Files kept under a versioned name because a later file has their name.";
         Ok(Self {
-            snapshot: gauge(registry, "backup_snapshot", "1 when the snapshot is taken.", &snapshot_labels)?,
+            snapshot: Family::new(registry, "backup_snapshot", taken, &["cluster", "keyspace", "host"])?,
             tables: [
                 table("files_size_bytes", "Bytes in the snapshot.")?,
                 table("files_uploaded_bytes", "Bytes sent.")?,
@@ -199,33 +269,34 @@ impl BackupMetrics {
             ],
             purge_files: host("backup_purge_files", "Files that retention lets go.")?,
             purge_deleted: host("backup_purge_deleted_files", "Files that were deleted.")?,
+            versioned: Family::new(
+                registry,
+                "backup_versioned_files_count",
+                versioned,
+                &["cluster", "node", "keyspace", "table"],
+            )?,
         })
     }
 
-    /// Sets all series of a cluster to -1: a run begins.
+    fn kept(&self) -> impl Iterator<Item = &Family> {
+        self.tables.iter().chain([&self.snapshot, &self.purge_files, &self.purge_deleted])
+    }
+
+    /// A run begins: sets all series of a cluster to -1, and removes those of versioned files.
     pub fn reset(&self, cluster: ClusterId) {
-        use prometheus::core::Collector;
-        let cluster = cluster.to_string();
-        let others = [&self.snapshot, &self.purge_files, &self.purge_deleted];
-        for family in self.tables.iter().chain(others) {
-            let names: Vec<String> =
-                family.desc().first().map(|d| d.variable_labels.clone()).unwrap_or_default();
-            for series in family.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
-                let values: Vec<&str> = names
-                    .iter()
-                    .filter_map(|n| series.get_label().iter().find(|l| l.name() == n).map(|l| l.value()))
-                    .collect();
-                if values.first() == Some(&cluster.as_str()) && values.len() == names.len() {
-                    family.with_label_values(&values).set(-1);
-                }
-            }
-        }
+        self.kept().for_each(|family| family.reset(cluster));
+        self.versioned.remove(cluster);
+    }
+
+    /// Removes all series of a cluster.
+    pub fn remove(&self, cluster: ClusterId) {
+        self.kept().chain([&self.versioned]).for_each(|family| family.remove(cluster));
     }
 
     /// Says whether a keyspace's snapshot is taken on a host.
     pub fn set_snapshot(&self, cluster: ClusterId, keyspace: &str, host: IpAddr, taken: bool) {
-        let labels = [cluster.to_string(), keyspace.to_owned(), host.to_string()];
-        self.snapshot.with_label_values(&labels).set(i64::from(taken));
+        let (cluster, host) = (cluster.to_string(), host.to_string());
+        self.snapshot.set(&[&cluster, keyspace, &host], if taken { 1.0 } else { 0.0 });
     }
 
     /// Publishes the numbers of a table.
@@ -233,21 +304,22 @@ impl BackupMetrics {
         let (cluster, host) = (labels.cluster.to_string(), labels.host.to_string());
         let values = [cluster.as_str(), labels.keyspace, labels.table, &host];
         let TableNumbers { size, uploaded, skipped, failed, files, files_skipped } = numbers;
-        for (family, number) in
-            self.tables.iter().zip([size, uploaded, skipped, failed, files, files_skipped])
-        {
-            family.with_label_values(&values).set(i64::try_from(number).unwrap_or(i64::MAX));
+        let numbers = [size, uploaded, skipped, failed, files, files_skipped];
+        for (family, number) in self.tables.iter().zip(numbers) {
+            family.set(&values, number as f64);
         }
     }
 
     /// Publishes what a purge planned and did through a host.
     pub fn set_purge(&self, cluster: ClusterId, host: IpAddr, planned: u64, deleted: u64) {
-        let labels = [cluster.to_string(), host.to_string()];
-        let set = |family: &IntGaugeVec, n: u64| {
-            family.with_label_values(&labels).set(i64::try_from(n).unwrap_or(i64::MAX));
-        };
-        set(&self.purge_files, planned);
-        set(&self.purge_deleted, deleted);
+        let (cluster, host) = (cluster.to_string(), host.to_string());
+        self.purge_files.set(&[&cluster, &host], planned as f64);
+        self.purge_deleted.set(&[&cluster, &host], deleted as f64);
+    }
+
+    /// Publishes how many versioned files of a table a node has in the location.
+    pub fn set_versioned(&self, cluster: ClusterId, node: &str, keyspace: &str, table: &str, files: u64) {
+        self.versioned.set(&[&cluster.to_string(), node, keyspace, table], files as f64);
     }
 }
 
@@ -267,6 +339,45 @@ mod tests {
         metrics.set_name(cluster, "old");
         metrics.set_name(cluster, "new");
         assert!(text(&registry).contains("name=\"new\"") && !text(&registry).contains("name=\"old\""));
+    }
+
+    #[test]
+    fn a_node_that_left_has_no_series_and_a_deleted_cluster_none_at_all() {
+        use common::api::agent::NodeInfo;
+
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        let (cluster, other) = (ClusterId::random(), ClusterId::random());
+        let ping = |address: &str, status: &str| {
+            let host = crate::hosts::Host {
+                id: common::ids::HostId::new(address),
+                address: address.parse().unwrap(),
+                dc: "dc1".into(),
+                rack: "r1".into(),
+            };
+            let member = crate::cluster::topology::Member { host, up: true, state: 'N' };
+            let ping = Ping { status: status.into(), ..Ping::default() };
+            (NodeFacts { member, info: NodeInfo::default(), shards: 1 }, ping)
+        };
+        for cluster in [cluster, other] {
+            let pings = [ping("192.0.2.1", "UP"), ping("192.0.2.2", "TIMEOUT")];
+            metrics.health.set(cluster, PingKind::Cql, &pings);
+        }
+        metrics.health.set(cluster, PingKind::Cql, &[ping("192.0.2.2", "DOWN")]);
+        let status: Vec<String> = text(&registry)
+            .lines()
+            .filter(|l| {
+                l.starts_with("scylla_manager_healthcheck_cql_status{") && l.contains(&cluster.to_string())
+            })
+            .map(|l| l.replace(&cluster.to_string(), "C"))
+            .collect();
+        assert_eq!(
+            status,
+            [r#"scylla_manager_healthcheck_cql_status{cluster="C",dc="dc1",host="192.0.2.2",rack="r1"} -1"#]
+        );
+        metrics.remove(cluster);
+        let left = text(&registry);
+        assert!(!left.contains(&cluster.to_string()) && left.contains(&other.to_string()));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use common::http_client::Transport;
 use common::task::TaskType;
 use prometheus::{Registry, TextEncoder};
 use tokio::task::JoinSet;
@@ -13,13 +14,13 @@ use tracing::{error, info};
 
 use crate::agent_client::{self, Settings, TransportError};
 use crate::cluster::Clusters;
-use crate::config::Config;
+use crate::config::{Config, optional_path};
 use crate::health_runner::{self, HealthRunner};
 use crate::listener::{ListenError, Server};
-use crate::metrics::{HealthMetrics, ServerMetrics};
-use crate::scheduler::{Clock, Runners, SchedulerMetrics, SuspendRunner};
+use crate::metrics::Metrics;
+use crate::scheduler::{Clock, Driver, Runners, SchedulerMetrics, SuspendRunner};
 use crate::store::{Store, StoreError};
-use crate::{Manager, rest, tls};
+use crate::{Manager, rest, service_discovery, tls};
 
 /// How long requests may take to end after a stop was asked for.
 const DRAIN_BUDGET: Duration = Duration::from_secs(30);
@@ -47,6 +48,42 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
 }
 
+/// Everything built, nothing started.
+pub struct Assembled {
+    /// What handlers and tasks share; `rest::router(manager)` is the whole API.
+    pub manager: Arc<Manager>,
+    /// Runs tasks once somebody drives it.
+    pub driver: Driver,
+    /// All metrics.
+    pub registry: Registry,
+}
+
+/// Builds the parts of the daemon. Agents are reached over `transport`, and `clock` tells the time, so that tests
+/// can run a manager within their process.
+///
+/// # Errors
+/// The database cannot be used.
+pub async fn assemble(config: Config, transport: Transport, clock: Clock) -> Result<Assembled, StartError> {
+    let store = Store::open(&config.database.path).await?;
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry)?;
+    for cluster in store.clusters().await? {
+        metrics.server.set_name(cluster.id, &cluster.display_name());
+    }
+    let settings = Settings::from(&config.agent_client);
+    let clusters = Clusters::new(store.clone(), transport, settings, config.client_cache_timeout);
+    let suspend = Arc::new(SuspendRunner::default());
+    let health = HealthRunner::new(clusters.clone(), metrics.health.clone(), config.healthcheck.max_timeout);
+    let runners =
+        Runners::new().with(TaskType::HealthCheck, Arc::new(health)).with(TaskType::Suspend, suspend.clone());
+    let scheduler_metrics = SchedulerMetrics::new(&registry)?;
+    let (scheduler, driver) =
+        crate::scheduler::load(store.clone(), clock, runners.clone(), scheduler_metrics).await?;
+    suspend.connect(scheduler.clone(), runners.clone());
+    let manager = Arc::new(Manager { config, store, clusters, metrics, scheduler, runners, clock });
+    Ok(Assembled { manager, driver, registry })
+}
+
 /// Runs the daemon until `shutdown`.
 ///
 /// Runs that are cut short are recorded as aborted and go on at the next start.
@@ -60,49 +97,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
     if !ignored.is_empty() {
         info!(?ignored, "Sections of the configuration have no effect here");
     }
-    let store = Store::open(&config.database.path).await?;
-    let registry = Registry::new();
-    let transport = agent_client::network(None)?;
-    let settings = Settings::from(&config.agent_client);
-    let clusters = Clusters::new(store.clone(), transport, settings, config.client_cache_timeout);
-    let server_metrics = ServerMetrics::new(&registry)?;
-    for cluster in store.clusters().await? {
-        server_metrics.set_name(cluster.id, &cluster.display_name());
-    }
-    let health_metrics = HealthMetrics::new(&registry)?;
-    let suspend = Arc::new(SuspendRunner::default());
-    let health = HealthRunner::new(clusters.clone(), health_metrics, config.healthcheck.max_timeout);
-    let runners =
-        Runners::new().with(TaskType::HealthCheck, Arc::new(health)).with(TaskType::Suspend, suspend.clone());
-    let clock = Clock::system();
-    let scheduler_metrics = SchedulerMetrics::new(&registry)?;
-    let (scheduler, driver) =
-        crate::scheduler::load(store.clone(), clock, runners.clone(), scheduler_metrics).await?;
-    suspend.connect(scheduler.clone(), runners.clone());
-
-    let manager = Arc::new(Manager {
-        config: config.clone(),
-        store: store.clone(),
-        clusters: clusters.clone(),
-        server_metrics,
-        scheduler: scheduler.clone(),
-        runners,
-        clock,
-    });
-    let servers = listen(&config, &manager, registry).await?;
+    let transport = agent_client::network(optional_path(&config.agent_client.tls_ca_file))?;
+    let Assembled { manager, driver, registry } = assemble(config, transport, Clock::system()).await?;
+    let servers = listen(&manager, registry).await?;
 
     // Servers stop first, then the scheduler, which has to record how runs ended.
     let scheduler_stop = CancellationToken::new();
     let mut background = JoinSet::new();
     background.spawn(driver.run(scheduler_stop.clone()));
-    background.spawn(keep_nodes_fresh(clusters, config.config_cache.update_frequency, shutdown.clone()));
-    background.spawn(expire_runs(store.clone(), clock, shutdown.clone()));
-    if let Err(error) = health_runner::align_tasks(&store, &scheduler, &config.healthcheck).await {
-        error!(
-            error = common::error::chain(&error),
-            "Health checks cannot be aligned with the configuration"
-        );
-    }
+    background.spawn(keep_nodes_fresh(manager.clone(), shutdown.clone()));
+    background.spawn(expire_runs(manager.clone(), shutdown.clone()));
+    let clusters = manager.clusters.clone();
+    let forgotten = shutdown.clone();
+    background.spawn(async move { clusters.release_forgotten(forgotten).await });
+    align_health_checks(&manager).await;
     let mut serving = JoinSet::new();
     for server in servers {
         serving.spawn(server.serve(shutdown.clone(), DRAIN_BUDGET));
@@ -111,17 +119,22 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
     info!("Scylla Manager stops");
     scheduler_stop.cancel();
     while background.join_next().await.is_some() {}
-    if let Err(error) = store.checkpoint().await {
+    if let Err(error) = manager.store.checkpoint().await {
         error!(error = common::error::chain(&error), "The database's log cannot be moved into its file");
     }
     Ok(())
 }
 
-async fn listen(
-    config: &Config,
-    manager: &Arc<Manager>,
-    registry: Registry,
-) -> Result<Vec<Server>, StartError> {
+async fn align_health_checks(manager: &Manager) {
+    let (store, config) = (&manager.store, &manager.config.healthcheck);
+    if let Err(error) = health_runner::align_tasks(store, &manager.scheduler, config).await {
+        let error = common::error::chain(&error);
+        error!(error, "Health checks cannot be aligned with the configuration");
+    }
+}
+
+async fn listen(manager: &Arc<Manager>, registry: Registry) -> Result<Vec<Server>, StartError> {
+    let config = &manager.config;
     let mut servers = Vec::new();
     let api = rest::router(manager.clone());
     if !config.http.is_empty() {
@@ -132,7 +145,9 @@ async fn listen(
         servers.push(Server::bind("https", &config.https, Some(tls), api).await?);
     }
     if !config.prometheus.is_empty() {
-        let metrics = Router::new().route("/metrics", get(move || async move { metrics_text(&registry) }));
+        let metrics = Router::new()
+            .route("/metrics", get(move || async move { metrics_text(&registry) }))
+            .merge(service_discovery::routes(manager.clusters.clone()));
         servers.push(Server::bind("prometheus", &config.prometheus, None, metrics).await?);
     }
     if !config.debug.is_empty() {
@@ -154,25 +169,28 @@ fn metrics_text(registry: &Registry) -> Result<String, (http::StatusCode, String
 }
 
 /// Refreshes the facts about all nodes now and then.
-async fn keep_nodes_fresh(clusters: Clusters, period: Duration, shutdown: CancellationToken) {
-    loop {
-        clusters.refresh_all().await;
-        if shutdown.run_until_cancelled(tokio::time::sleep(period)).await.is_none() {
-            return;
+async fn keep_nodes_fresh(manager: Arc<Manager>, shutdown: CancellationToken) {
+    let period = manager.config.config_cache.update_frequency;
+    let forever = async {
+        loop {
+            manager.clusters.refresh_all().await;
+            tokio::time::sleep(period).await;
         }
-    }
+    };
+    shutdown.run_until_cancelled(forever).await;
 }
 
 /// Deletes rows of runs that are too old, once a day.
-async fn expire_runs(store: Store, clock: Clock, shutdown: CancellationToken) {
-    loop {
-        match store.delete_expired_runs(clock.now()).await {
-            Ok(0) => {}
-            Ok(rows) => info!(rows, "Old runs are deleted"),
-            Err(error) => error!(error = common::error::chain(&error), "Old runs cannot be deleted"),
+async fn expire_runs(manager: Arc<Manager>, shutdown: CancellationToken) {
+    let forever = async {
+        loop {
+            match manager.store.delete_expired_runs(manager.clock.now()).await {
+                Ok(0) => {}
+                Ok(rows) => info!(rows, "Old runs are deleted"),
+                Err(error) => error!(error = common::error::chain(&error), "Old runs cannot be deleted"),
+            }
+            tokio::time::sleep(EXPIRY_PERIOD).await;
         }
-        if shutdown.run_until_cancelled(tokio::time::sleep(EXPIRY_PERIOD)).await.is_none() {
-            return;
-        }
-    }
+    };
+    shutdown.run_until_cancelled(forever).await;
 }

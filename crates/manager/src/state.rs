@@ -2,7 +2,7 @@
 
 use crate::cluster::Clusters;
 use crate::config::Config;
-use crate::metrics::ServerMetrics;
+use crate::metrics::Metrics;
 use crate::scheduler::{Clock, Runners, Scheduler};
 use crate::store::Store;
 
@@ -14,8 +14,8 @@ pub struct Manager {
     pub store: Store,
     /// Clusters and their agents.
     pub clusters: Clusters,
-    /// Names of clusters.
-    pub server_metrics: ServerMetrics,
+    /// What dashboards see.
+    pub metrics: Metrics,
     /// Runs tasks.
     pub scheduler: Scheduler,
     /// What each task type does.

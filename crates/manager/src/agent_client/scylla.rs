@@ -441,7 +441,8 @@ impl AgentClient {
             let agent = self.on(host);
             let begin = Instant::now();
             let call = Call::new(method.clone(), with_query(&agent.base, path, query)).timeout(timeout);
-            match self.shared.http.send(call).await {
+            // On the heap: callers join many of these, and a request in flight is kilobytes.
+            match Box::pin(self.shared.http.send(call)).await {
                 Ok((_, bytes)) => {
                     self.shared.pool.answered(host, begin.elapsed());
                     return Ok((host, bytes));

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use common::tls::AcceptAnyCertificate;
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -180,6 +182,9 @@ impl CqlAccess {
             .host_filter(Arc::new(only))
             .connection_timeout(CONNECT_TIMEOUT)
             .fetch_schema_metadata(false)
+            // One connection, not one per shard: the node serves its users, we ask one question.
+            .pool_size(PoolSize::PerHost(NonZeroUsize::MIN))
+            .disallow_shard_aware_port(true)
             .default_execution_profile_handle(profile.into_handle());
         if let Some((user, password)) = self.login() {
             builder = builder.user(user, password);

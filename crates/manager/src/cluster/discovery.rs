@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt};
 use rand::seq::IteratorRandom;
 
 use super::{ClusterError, Clusters};
-use crate::agent_client::{AgentClient, HostError};
+use crate::agent_client::{AgentClient, HostError, Settings};
 use crate::store::Cluster;
 
-/// Limit of the first call to a host.
+/// Limit of each call on the way.
 const CONTACT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Nodes whose datacenter is asked for at once.
+const PARALLEL: usize = 16;
 
 /// Pings by which datacenters are ordered.
 const PINGS: usize = 3;
@@ -29,10 +32,7 @@ impl Clusters {
         if live.is_empty() {
             return Err(ClusterError::NobodyLive);
         }
-        let mut datacenters: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
-        for node in contact.host_ids().await?.into_keys() {
-            datacenters.entry(contact.datacenter(node).await?).or_default().push(node);
-        }
+        let mut datacenters = datacenters(&contact).await?;
         datacenters.retain(|_, nodes| nodes.iter().any(|n| live.contains(n)));
         if datacenters.is_empty() {
             return Err(ClusterError::NobodyLive);
@@ -72,11 +72,25 @@ impl Clusters {
     }
 
     async fn reach(&self, cluster: &Cluster, host: &str) -> Result<AgentClient, ClusterError> {
-        let nobody = self.client_for(cluster, Vec::new())?.interactive();
-        nobody.at(host).scylla_version(CONTACT_TIMEOUT).await?;
         let address = resolve(host).await.map_err(|source| unresolved(host, source))?;
-        Ok(self.client_for(cluster, vec![address])?.interactive())
+        let settings = Settings { timeout: CONTACT_TIMEOUT, ..self.shared.settings };
+        let client = self.client_with(cluster, vec![address], settings)?.interactive();
+        client.on(address).scylla_version(CONTACT_TIMEOUT).await?;
+        Ok(client)
     }
+}
+
+/// All nodes by datacenter, each group by address.
+async fn datacenters(contact: &AgentClient) -> Result<BTreeMap<String, Vec<IpAddr>>, ClusterError> {
+    let nodes = futures::stream::iter(contact.host_ids().await?.into_keys());
+    let asked = nodes.map(|node| async move { Ok((contact.datacenter(node).await?, node)) });
+    let places: Vec<(String, IpAddr)> =
+        asked.buffered(PARALLEL).try_collect().await.map_err(ClusterError::Host)?;
+    let mut datacenters: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    for (dc, node) in places {
+        datacenters.entry(dc).or_default().push(node);
+    }
+    Ok(datacenters)
 }
 
 async fn resolve(host: &str) -> std::io::Result<IpAddr> {

@@ -1,6 +1,7 @@
 //! Pings of nodes by CQL, REST and Alternator: the live status and the periodic checks (spec manager.md 6).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::api::agent::NodeInfo;
@@ -8,12 +9,14 @@ use common::api::manager::NodeStatus;
 use common::ids::ClusterId;
 use futures::StreamExt;
 use http::StatusCode;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use super::alternator::{self, Answer};
 use super::cql::CqlAccess;
 use super::topology::{Member, members};
 use super::{ClusterError, Clusters, NodeFacts};
@@ -21,6 +24,9 @@ use crate::agent_client::AgentClient;
 
 /// Nodes that are pinged at once.
 const PARALLEL: usize = 50;
+
+/// First pause between two OPTIONS requests; then it doubles up to a third of the limit.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
 /// A protocol v4 OPTIONS request, and the opcode of the answer SUPPORTED.
 const OPTIONS: [u8; 9] = [4, 0, 0, 0, 5, 0, 0, 0, 0];
@@ -79,9 +85,8 @@ impl Clusters {
         let facts = self.nodes(id).await?;
         let access = self.cql_access(id).await?;
         let pinged = futures::stream::iter(members).map(|member| {
-            let facts = facts.get(&member.host.address).cloned();
-            let (client, access) = (&client, &access);
-            async move { Box::pin(node_status(client, access, member, facts, timeout)).await }
+            let facts = facts.get(&member.host.address);
+            Box::pin(self.node_status(&client, &access, member, facts, timeout))
         });
         let mut nodes: Vec<NodeStatus> = pinged.buffer_unordered(PARALLEL).collect().await;
         nodes.sort_by(|a, b| (&a.dc, address_key(&a.host)).cmp(&(&b.dc, address_key(&b.host))));
@@ -98,18 +103,67 @@ impl Clusters {
         kind: PingKind,
         timeout: Duration,
     ) -> Result<Vec<(NodeFacts, Ping)>, ClusterError> {
-        let client = self.client(id).await?.interactive();
         let nodes = self.nodes(id).await?;
         let access = self.cql_access(id).await?;
+        // Only the REST ping goes through agents; the others must not suffer when no agent answers.
+        let client = match kind {
+            PingKind::Rest => Some(self.client(id).await.map_err(|e| common::error::chain(&e))),
+            PingKind::Cql | PingKind::Alternator => None,
+        };
         let pinged = futures::stream::iter(nodes.values().cloned()).map(|facts| {
             let (client, access) = (&client, &access);
             async move {
-                let ping =
-                    ping(client, access, facts.member.host.address, Some(&facts.info), kind, timeout).await;
+                let (node, info) = (facts.member.host.address, &facts.info);
+                let ping = match client {
+                    Some(Ok(client)) => ping_rest(&client.interactive(), node, timeout).await,
+                    Some(Err(reason)) => Ping::error(reason),
+                    None if kind == PingKind::Cql => ping_cql(access, node, info, timeout).await,
+                    None => self.ping_alternator(node, info, timeout).await,
+                };
                 (facts, ping)
             }
         });
         Ok(pinged.buffer_unordered(PARALLEL).collect().await)
+    }
+
+    async fn node_status(
+        &self,
+        client: &AgentClient,
+        access: &CqlAccess,
+        member: Member,
+        facts: Option<&NodeFacts>,
+        timeout: Duration,
+    ) -> NodeStatus {
+        let address = member.host.address;
+        let mut status = described(&member, facts, access);
+        if !(member.up && member.state == 'N') {
+            return status;
+        }
+        let unknown = || Ping::error("no host config available");
+        let by_info = async {
+            let Some(NodeFacts { info, .. }) = facts else { return (unknown(), unknown()) };
+            let cql = ping_cql(access, address, info, timeout);
+            tokio::join!(cql, self.ping_alternator(address, info, timeout))
+        };
+        let ((cql, alternator), rest) = tokio::join!(by_info, ping_rest(client, address, timeout));
+        (status.cql_status, status.cql_rtt_ms, status.cql_cause) = parts(cql);
+        (status.rest_status, status.rest_rtt_ms, status.rest_cause) = parts(rest);
+        (status.alternator_status, status.alternator_rtt_ms, status.alternator_cause) = parts(alternator);
+        status
+    }
+
+    async fn ping_alternator(&self, node: IpAddr, info: &NodeInfo, timeout: Duration) -> Ping {
+        let Some(url) = alternator::url(node, info) else { return Ping::default() };
+        let begin = Instant::now();
+        let asked = self.shared.alternator.ping(&url, info.alternator_enforce_authorization);
+        let outcome = tokio::time::timeout(timeout, asked).await;
+        let rtt = begin.elapsed();
+        match outcome {
+            Err(_) => Ping::new("TIMEOUT", rtt),
+            Ok(Answer::Good) => Ping::new("UP", rtt),
+            Ok(Answer::Unauthorised) => Ping::new("UNAUTHORIZED", rtt),
+            Ok(Answer::Bad(cause)) => Ping::down(rtt, cause),
+        }
     }
 
     /// How to reach CQL on the nodes of a cluster.
@@ -126,61 +180,29 @@ fn address_key(host: &str) -> (Option<IpAddr>, String) {
     (host.parse().ok(), host.to_owned())
 }
 
-async fn node_status(
-    client: &AgentClient,
-    access: &CqlAccess,
-    member: Member,
-    facts: Option<NodeFacts>,
-    timeout: Duration,
-) -> NodeStatus {
-    let address = member.host.address;
-    let info = facts.map(|f| f.info);
-    let mut status = NodeStatus {
+/// Everything about a node but its pings.
+fn described(member: &Member, facts: Option<&NodeFacts>, access: &CqlAccess) -> NodeStatus {
+    let status = NodeStatus {
         dc: member.host.dc.clone(),
         host_id: member.host.id.to_string(),
-        host: address.to_string(),
+        host: member.host.address.to_string(),
         status: member.status(),
         ..NodeStatus::default()
     };
-    if let Some(info) = &info {
-        status.ssl = access.uses_tls(info);
-        status.total_ram = info.memory_total;
-        status.uptime = info.uptime;
-        status.cpu_count = info.cpu_count;
-        status.scylla_version.clone_from(&info.scylla_version);
-        status.agent_version.clone_from(&info.agent_version);
+    let Some(NodeFacts { info, .. }) = facts else { return status };
+    NodeStatus {
+        ssl: access.uses_tls(info),
+        total_ram: info.memory_total,
+        uptime: info.uptime,
+        cpu_count: info.cpu_count,
+        scylla_version: info.scylla_version.clone(),
+        agent_version: info.agent_version.clone(),
+        ..status
     }
-    if !(member.up && member.state == 'N') {
-        return status;
-    }
-    let ping = |kind| ping(client, access, address, info.as_ref(), kind, timeout);
-    let (cql, rest, alternator) =
-        tokio::join!(ping(PingKind::Cql), ping(PingKind::Rest), ping(PingKind::Alternator));
-    (status.cql_status, status.cql_rtt_ms, status.cql_cause) = parts(cql);
-    (status.rest_status, status.rest_rtt_ms, status.rest_cause) = parts(rest);
-    (status.alternator_status, status.alternator_rtt_ms, status.alternator_cause) = parts(alternator);
-    status
 }
 
 fn parts(ping: Ping) -> (String, f64, String) {
     (ping.status, ping.rtt.as_millis() as f64, ping.cause)
-}
-
-async fn ping(
-    client: &AgentClient,
-    access: &CqlAccess,
-    node: IpAddr,
-    info: Option<&NodeInfo>,
-    kind: PingKind,
-    timeout: Duration,
-) -> Ping {
-    let unknown = || Ping::error("no host config available");
-    match (kind, info) {
-        (PingKind::Rest, _) => ping_rest(client, node, timeout).await,
-        (PingKind::Cql, Some(info)) => ping_cql(access, node, info, timeout).await,
-        (PingKind::Alternator, Some(info)) => ping_alternator(node, info, timeout).await,
-        (PingKind::Cql | PingKind::Alternator, None) => unknown(),
-    }
 }
 
 async fn ping_rest(client: &AgentClient, node: IpAddr, timeout: Duration) -> Ping {
@@ -205,7 +227,7 @@ async fn ping_cql(access: &CqlAccess, node: IpAddr, info: &NodeInfo, timeout: Du
         if login {
             ping_by_login(access, node, info).await
         } else {
-            ping_by_options(access, node, info).await
+            ping_by_options(access, node, info, timeout).await
         }
     };
     let outcome = tokio::time::timeout(timeout, work).await;
@@ -228,10 +250,31 @@ async fn ping_by_login(access: &CqlAccess, node: IpAddr, info: &NodeInfo) -> Res
     session.ping().await.map_err(|e| common::error::chain(&e))
 }
 
-async fn ping_by_options(access: &CqlAccess, node: IpAddr, info: &NodeInfo) -> Result<(), String> {
+/// Tries again after growing pauses until the caller's limit, so that one lost packet is no alert. Returns the
+/// first success, or at the limit what the last try met.
+async fn ping_by_options(
+    access: &CqlAccess,
+    node: IpAddr,
+    info: &NodeInfo,
+    timeout: Duration,
+) -> Result<(), String> {
     let address = access.address(node, info).map_err(|e| e.to_string())?;
+    let tls = access.tls(info).map_err(|e| e.to_string())?;
+    let begin = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let Err(cause) = options_once(address, tls.clone()).await else { return Ok(()) };
+        if begin.elapsed() + pause >= timeout {
+            return Err(cause);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(timeout / 3);
+    }
+}
+
+async fn options_once(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Result<(), String> {
     let stream = TcpStream::connect(address).await.map_err(|e| format!("connect to {address}: {e}"))?;
-    match access.tls(info).map_err(|e| e.to_string())? {
+    match tls {
         None => ask_options(stream).await,
         Some(tls) => {
             let name = ServerName::from(address.ip());
@@ -251,66 +294,9 @@ async fn ask_options(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<
     if answer[4] == SUPPORTED { Ok(()) } else { Err(format!("unexpected answer, opcode {}", answer[4])) }
 }
 
-/// Where a node serves Alternator; `None` when it does not.
-fn alternator_url(node: IpAddr, info: &NodeInfo) -> Option<String> {
-    let port = |text: &str| text.parse::<u16>().ok().filter(|p| *p != 0);
-    let (scheme, port) = match (port(&info.alternator_https_port), port(&info.alternator_port)) {
-        (Some(port), _) => ("https", port),
-        (None, Some(port)) => ("http", port),
-        (None, None) => return None,
-    };
-    let host = crate::agent_client::host_address(&info.alternator_address)
-        .filter(|ip| !ip.is_unspecified())
-        .unwrap_or(node);
-    let host = if host.is_ipv6() { format!("[{host}]") } else { host.to_string() };
-    Some(format!("{scheme}://{host}:{port}/"))
-}
-
-/// Alternator answers `GET /` without a login.
-async fn ping_alternator(node: IpAddr, info: &NodeInfo, timeout: Duration) -> Ping {
-    let Some(url) = alternator_url(node, info) else { return Ping::default() };
-    let client = match crate::agent_client::network(None) {
-        Ok(common::http_client::Transport::Network(client)) => client,
-        Ok(common::http_client::Transport::InProcess(_)) => return Ping::error("no network"),
-        Err(error) => return Ping::error(common::error::chain(&error)),
-    };
-    let begin = Instant::now();
-    let outcome = tokio::time::timeout(timeout, client.get(url).send()).await;
-    let rtt = begin.elapsed();
-    match outcome {
-        Err(_) => Ping::new("TIMEOUT", rtt),
-        Ok(Ok(answer)) if answer.status().is_success() => Ping::new("UP", rtt),
-        Ok(Ok(answer)) if answer.status() == reqwest::StatusCode::UNAUTHORIZED => {
-            Ping::new("UNAUTHORIZED", rtt)
-        }
-        Ok(Ok(answer)) => Ping::down(rtt, format!("HTTP {}", answer.status().as_u16())),
-        Ok(Err(error)) => Ping::down(rtt, common::error::chain(&error)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn alternator_addresses() {
-        let node = "192.0.2.1".parse().unwrap();
-        for (address, port, https, url) in [
-            ("", "", "", None),
-            ("", "0", "0", None),
-            ("", "8000", "", Some("http://192.0.2.1:8000/")),
-            ("0.0.0.0", "8000", "0", Some("http://192.0.2.1:8000/")),
-            ("192.0.2.9", "8000", "8043", Some("https://192.0.2.9:8043/")),
-        ] {
-            let info = NodeInfo {
-                alternator_address: address.into(),
-                alternator_port: port.into(),
-                alternator_https_port: https.into(),
-                ..NodeInfo::default()
-            };
-            assert_eq!(alternator_url(node, &info).as_deref(), url);
-        }
-    }
 
     #[tokio::test]
     async fn options_wants_supported() {
@@ -325,5 +311,48 @@ mod tests {
             let (answer, ()) = tokio::join!(ask_options(client), serve);
             assert_eq!(answer.is_ok(), good);
         }
+    }
+
+    fn plain_node(port: u16) -> NodeInfo {
+        NodeInfo {
+            listen_address: "127.0.0.1".into(),
+            native_transport_port: port.to_string(),
+            ..NodeInfo::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cql_port_that_refuses_is_down_and_one_that_is_silent_times_out() {
+        let cluster = crate::store::clusters::tests::sample("c");
+        let access = CqlAccess::new(&cluster, crate::store::Secrets::default());
+        let limit = Duration::from_millis(200);
+        let node: IpAddr = "127.0.0.1".parse().unwrap();
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        assert_eq!(ping_cql(&access, node, &plain_node(port), limit).await.status, "TIMEOUT");
+        drop(silent);
+        let ping = ping_cql(&access, node, &plain_node(port), limit).await;
+        assert_eq!(ping.status, "DOWN");
+        assert!(ping.cause.contains("refused"), "{}", ping.cause);
+    }
+
+    #[tokio::test]
+    async fn a_cql_port_that_comes_up_in_time_is_up() {
+        let cluster = crate::store::clusters::tests::sample("c");
+        let access = CqlAccess::new(&cluster, crate::store::Secrets::default());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serve = async {
+            // The first connection is dropped, the second answered.
+            drop(listener.accept().await.unwrap());
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 9];
+            stream.read_exact(&mut request).await.unwrap();
+            stream.write_all(&[0x84, 0, 0, 0, SUPPORTED, 0, 0, 0, 0]).await.unwrap();
+        };
+        let node: IpAddr = "127.0.0.1".parse().unwrap();
+        let info = plain_node(port);
+        let (ping, ()) = tokio::join!(ping_cql(&access, node, &info, Duration::from_secs(5)), serve);
+        assert_eq!(ping.status, "UP");
     }
 }

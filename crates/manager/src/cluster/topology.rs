@@ -1,13 +1,16 @@
 //! Nodes of a cluster with their place and state, as its live members see them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use common::ids::HostId;
+use futures::{StreamExt, TryStreamExt};
 
 use super::ClusterError;
 use crate::agent_client::AgentClient;
 use crate::hosts::Host;
+
+/// Nodes whose place is asked for at once.
+const PARALLEL: usize = 16;
 
 /// A node and how its cluster sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,22 +35,26 @@ impl Member {
 /// # Errors
 /// No host of the cluster answers.
 pub async fn members(client: &AgentClient) -> Result<Vec<Member>, ClusterError> {
-    let live: BTreeSet<IpAddr> = client.live_nodes().await?.into_iter().collect();
-    let joining: BTreeSet<IpAddr> = client.joining_nodes().await?.into_iter().collect();
-    let leaving: BTreeSet<IpAddr> = client.leaving_nodes().await?.into_iter().collect();
-    let ids: BTreeMap<IpAddr, String> = client.host_ids().await?;
-    let mut members = Vec::with_capacity(ids.len());
-    for (address, id) in ids {
-        let dc = client.datacenter(address).await?;
-        let rack = client.rack(address).await?;
-        let state = match (joining.contains(&address), leaving.contains(&address)) {
+    let (live, joining, leaving, ids) = tokio::try_join!(
+        client.live_nodes(),
+        client.joining_nodes(),
+        client.leaving_nodes(),
+        client.host_ids()
+    )?;
+    let contains = |list: &[IpAddr], address| list.contains(&address);
+    let asked = futures::stream::iter(ids).map(|(address, id)| async move {
+        let (dc, rack) = tokio::try_join!(client.datacenter(address), client.rack(address))?;
+        Ok::<_, ClusterError>(Host { id: HostId::new(id), address, dc, rack })
+    });
+    let mut hosts: Vec<Host> = asked.buffer_unordered(PARALLEL).try_collect().await?;
+    hosts.sort_by(|a, b| (&a.dc, a.address).cmp(&(&b.dc, b.address)));
+    let member = |host: Host| {
+        let state = match (contains(&joining, host.address), contains(&leaving, host.address)) {
             (true, _) => 'J',
             (false, true) => 'L',
             (false, false) => 'N',
         };
-        let host = Host { id: HostId::new(id), address, dc, rack };
-        members.push(Member { host, up: live.contains(&address), state });
-    }
-    members.sort_by(|a, b| (&a.host.dc, a.host.address).cmp(&(&b.host.dc, b.host.address)));
-    Ok(members)
+        Member { up: contains(&live, host.address), state, host }
+    };
+    Ok(hosts.into_iter().map(member).collect())
 }

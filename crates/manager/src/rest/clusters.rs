@@ -11,7 +11,7 @@ use common::ids::ClusterId;
 use http::{StatusCode, header};
 use tracing::warn;
 
-use super::{ApiError, ApiResult, AppState, JsonBody, PathParams, QueryParams, resolve, route};
+use super::{ApiError, ApiResult, AppState, Context, JsonBody, PathParams, QueryParams, resolve, route};
 use crate::cluster::ClusterError;
 use crate::cluster::add::{AddError, validate};
 use crate::health_runner;
@@ -45,8 +45,9 @@ fn to_wire(cluster: Cluster) -> wire::Cluster {
 }
 
 async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<wire::Cluster>>> {
-    let kinds = state.store.secret_kinds().await?;
-    let mut clusters: Vec<wire::Cluster> = state.store.clusters().await?.into_iter().map(to_wire).collect();
+    let kinds = state.store.secret_kinds().await.context("list clusters")?;
+    let clusters = state.store.clusters().await.context("list clusters")?;
+    let mut clusters: Vec<wire::Cluster> = clusters.into_iter().map(to_wire).collect();
     for cluster in &mut clusters {
         let kinds = cluster.id.and_then(|id| kinds.get(&id)).cloned().unwrap_or_default();
         if kinds.contains(&SecretKind::Cql) {
@@ -68,10 +69,15 @@ async fn add(
     let id = body.id.filter(|id| !id.is_nil()).unwrap_or_else(ClusterId::random);
     let known = state.store.cluster(id).await?.is_some();
     let cluster = put(&state, id, &body).await.map_err(|e| e.context("create cluster"))?;
-    if !known {
-        health_runner::create_tasks(&state.scheduler, cluster.id, &state.config.healthcheck)
-            .await
-            .map_err(|e| ApiError::internal(&e).context("create cluster: create health check tasks"))?;
+    if !known
+        && let Err(error) =
+            health_runner::create_tasks(&state.scheduler, cluster.id, &state.config.healthcheck).await
+    {
+        // Half a cluster is worse than none: the user would add it again and find its name taken.
+        if let Err(error) = remove(&state, cluster.id).await {
+            warn!(cluster = %cluster.id, error = error.message(), "Cluster without health checks cannot be removed");
+        }
+        return Err(ApiError::internal(&error).context("create cluster: create health check tasks"));
     }
     let location = format!("/api/v1/cluster/{}", cluster.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)]))
@@ -80,7 +86,7 @@ async fn add(
 async fn put(state: &AppState, id: ClusterId, body: &wire::Cluster) -> ApiResult<Cluster> {
     let request = validate(id, body).map_err(|e| refused(&e))?;
     let cluster = state.clusters.put(request).await.map_err(|e| refused(&e))?;
-    state.server_metrics.set_name(cluster.id, &cluster.display_name());
+    state.metrics.server.set_name(cluster.id, &cluster.display_name());
     Ok(cluster)
 }
 
@@ -129,16 +135,17 @@ async fn delete(
         state.store.delete_secrets(cluster.id, chosen).await?;
         return Ok(());
     }
-    state
-        .scheduler
-        .remove_cluster(cluster.id)
-        .await
-        .map_err(|e| ApiError::internal(&e).context(format_args!("delete cluster \"{}\"", cluster.id)))?;
-    if !state.store.delete_cluster(cluster.id).await? {
-        warn!(cluster = %cluster.id, "Cluster was deleted by another request");
+    remove(&state, cluster.id).await.context(format_args!("delete cluster \"{}\"", cluster.id))
+}
+
+/// Stops the tasks of a cluster, and forgets it.
+async fn remove(state: &AppState, id: ClusterId) -> ApiResult<()> {
+    state.scheduler.remove_cluster(id).await.map_err(|e| ApiError::internal(&e))?;
+    if !state.store.delete_cluster(id).await? {
+        warn!(cluster = %id, "Cluster was deleted by another request");
     }
-    state.clusters.forget(cluster.id);
-    state.server_metrics.remove(cluster.id);
+    state.clusters.forget(id);
+    state.metrics.remove(id);
     Ok(())
 }
 
