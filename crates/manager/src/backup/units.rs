@@ -1,0 +1,337 @@
+//! Which tables a backup takes (spec backup-format.md 3.3). Pure: what the cluster said goes in, units come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use common::api::manager::Unit;
+use common::filter::KeyspaceFilter;
+use regex::Regex;
+
+/// Keyspace whose tables are always taken: the original refuses to restore a schema without them.
+pub const SCHEMA_KEYSPACE: &str = "system_schema";
+
+/// Scylla's own notes about backups.
+const BOOKKEEPING: [&str; 7] = [
+    "snapshot_sstables",
+    "snapshot_remote_locations",
+    "snapshots",
+    "snapshot_nodes",
+    "snapshot_keyspaces",
+    "snapshot_tables",
+    "snapshot_tablets",
+];
+
+static SYSTEM_CDC: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("(^|_)cdc(_|$)").expect("the pattern is a constant"));
+
+/// Why no table list came out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnitsError {
+    /// Nothing besides the schema.
+    #[error("no keyspace matched criteria")]
+    NothingSelected,
+    /// Data that only unselected or dead nodes have.
+    #[error(
+        "{keyspace}.{table}: the whole replica set [{}] is filtered out, so the data owned by it can't be backed up",
+        replicas.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    )]
+    ReplicaSetLost {
+        /// Keyspace.
+        keyspace: String,
+        /// Table.
+        table: String,
+        /// Its replicas, none of them live and selected.
+        replicas: Vec<IpAddr>,
+    },
+    /// The ring of a table was not asked for: a mistake of the caller.
+    #[error("{keyspace}.{table}: ring is not known")]
+    NoRing {
+        /// Keyspace.
+        keyspace: String,
+        /// Table.
+        table: String,
+    },
+}
+
+/// What the cluster says about a keyspace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyspaceFacts {
+    /// Made by users.
+    pub user: bool,
+    /// Its replication strategy is not local.
+    pub replicated: bool,
+    /// Spread by tablets: each table has a ring of its own.
+    pub tablets: bool,
+    /// All tables, views and index tables included.
+    pub tables: BTreeSet<String>,
+}
+
+/// All that selection needs, besides rings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SchemaFacts {
+    /// By name.
+    pub keyspaces: BTreeMap<String, KeyspaceFacts>,
+    /// `(keyspace, view)`; `None` when CQL could not be asked, then views are backed up like tables.
+    pub views: Option<BTreeSet<(String, String)>>,
+}
+
+/// Where the ring of a table is found: one per keyspace, or one per table with tablets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RingKey {
+    /// Keyspace.
+    pub keyspace: String,
+    /// Table; `None` for vnodes.
+    pub table: Option<String>,
+}
+
+/// A replica with its datacenter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Replica {
+    /// Address.
+    pub host: IpAddr,
+    /// Datacenter.
+    pub dc: String,
+}
+
+/// The distinct replica sets of a ring.
+pub type Ring = BTreeSet<Vec<Replica>>;
+
+/// Tables that all filters let pass which need no ring.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Candidates {
+    tables: BTreeMap<String, BTreeSet<String>>,
+    rings: BTreeMap<(String, String), RingKey>,
+}
+
+impl Candidates {
+    /// The rings that must be read before [`select`].
+    pub fn rings(&self) -> BTreeSet<&RingKey> {
+        self.rings.values().collect()
+    }
+}
+
+/// Applies every filter that needs no ring.
+pub fn candidates(facts: &SchemaFacts, filter: &KeyspaceFilter) -> Candidates {
+    let mut found = Candidates::default();
+    for (keyspace, about) in &facts.keyspaces {
+        if keyspace == SCHEMA_KEYSPACE || !(about.user || about.replicated) {
+            continue;
+        }
+        for table in &about.tables {
+            if !filter.matches(keyspace, table) || is_bookkeeping(keyspace, table) {
+                continue;
+            }
+            if is_change_log(about.user, table) || is_view(facts, keyspace, table) {
+                continue;
+            }
+            let key = RingKey { keyspace: keyspace.clone(), table: about.tablets.then(|| table.clone()) };
+            found.rings.insert((keyspace.clone(), table.clone()), key);
+            found.tables.entry(keyspace.clone()).or_default().insert(table.clone());
+        }
+    }
+    found
+}
+
+/// State of lightweight transactions, or Scylla's notes about backups.
+fn is_bookkeeping(keyspace: &str, table: &str) -> bool {
+    table.ends_with("$paxos")
+        || (keyspace == "system" && table == "paxos")
+        || (keyspace == "system_distributed" && BOOKKEEPING.contains(&table))
+}
+
+fn is_change_log(user: bool, table: &str) -> bool {
+    if user { table.ends_with("_scylla_cdc_log") } else { SYSTEM_CDC.is_match(table) }
+}
+
+fn is_view(facts: &SchemaFacts, keyspace: &str, table: &str) -> bool {
+    let views = facts.views.as_ref();
+    views.is_some_and(|views| views.contains(&(keyspace.to_owned(), table.to_owned())))
+}
+
+/// Applies the filters that need rings, checks that no data is out of reach, and orders the units.
+///
+/// # Errors
+/// Nothing is selected, or a replica set has no node that is live and selected.
+pub fn select(
+    facts: &SchemaFacts,
+    candidates: &Candidates,
+    rings: &BTreeMap<RingKey, Ring>,
+    datacenters: &[String],
+    live: &BTreeSet<IpAddr>,
+    skip_schema: bool,
+) -> Result<Vec<Unit>, UnitsError> {
+    let mut units = Vec::new();
+    for (keyspace, tables) in &candidates.tables {
+        let mut taken = Vec::new();
+        for table in tables {
+            let of_table = || (keyspace.clone(), table.clone());
+            let ring = candidates.rings.get(&of_table()).and_then(|key| rings.get(key)).ok_or_else(|| {
+                UnitsError::NoRing { keyspace: keyspace.clone(), table: table.clone() }
+            })?;
+            if !ring.iter().flatten().any(|replica| datacenters.contains(&replica.dc)) {
+                continue;
+            }
+            check_reach(keyspace, table, ring, live)?;
+            taken.push(table.clone());
+        }
+        if !taken.is_empty() {
+            units.push(unit(facts, keyspace, taken));
+        }
+    }
+    if units.is_empty() {
+        return Err(UnitsError::NothingSelected);
+    }
+    units.sort_by(|a, b| order(&a.keyspace).cmp(&order(&b.keyspace)));
+    if let Some(schema) = facts.keyspaces.get(SCHEMA_KEYSPACE).filter(|_| !skip_schema) {
+        units.push(unit(facts, SCHEMA_KEYSPACE, schema.tables.iter().cloned().collect()));
+    }
+    Ok(units)
+}
+
+fn check_reach(keyspace: &str, table: &str, ring: &Ring, live: &BTreeSet<IpAddr>) -> Result<(), UnitsError> {
+    match ring.iter().find(|set| !set.iter().any(|replica| live.contains(&replica.host))) {
+        None => Ok(()),
+        Some(lost) => Err(UnitsError::ReplicaSetLost {
+            keyspace: keyspace.to_owned(),
+            table: table.to_owned(),
+            replicas: lost.iter().map(|replica| replica.host).collect(),
+        }),
+    }
+}
+
+fn unit(facts: &SchemaFacts, keyspace: &str, tables: Vec<String>) -> Unit {
+    let known = facts.keyspaces.get(keyspace).map_or(0, |k| k.tables.len());
+    Unit { keyspace: keyspace.to_owned(), all_tables: tables.len() == known, tables }
+}
+
+/// System keyspaces first, then by name.
+fn order(keyspace: &str) -> (bool, &str) {
+    (!keyspace.starts_with("system"), keyspace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> SchemaFacts {
+        let mut keyspaces = BTreeMap::new();
+        for (name, user, replicated, tablets, tables) in [
+            ("zeta", true, true, false, &["a", "b", "b_by_c", "a_scylla_cdc_log", "a$paxos"][..]),
+            ("shop", true, true, true, &["cart", "cdc"]),
+            ("local_user", true, false, false, &["t"]),
+            ("system", false, false, false, &["peers", "paxos"]),
+            ("system_schema", false, false, false, &["tables", "views"]),
+            ("system_auth", false, true, false, &["roles"]),
+            ("system_distributed", false, true, false, &[
+                "view_build_status",
+                "cdc_generations",
+                "my_cdc",
+                "cdcx",
+                "snapshots",
+                "snapshot_tablets",
+            ]),
+        ] {
+            let tables = tables.iter().map(|t| (*t).to_owned()).collect();
+            keyspaces.insert(name.to_owned(), KeyspaceFacts { user, replicated, tablets, tables });
+        }
+        let views = Some(BTreeSet::from([("zeta".to_owned(), "b_by_c".to_owned())]));
+        SchemaFacts { keyspaces, views }
+    }
+
+    fn host(n: u8) -> IpAddr {
+        [192, 0, 2, n].into()
+    }
+
+    fn replica(n: u8) -> Replica {
+        Replica { host: host(n), dc: if n < 10 { "dc1".into() } else { "dc2".into() } }
+    }
+
+    fn ring(sets: &[&[u8]]) -> Ring {
+        sets.iter().map(|set| set.iter().map(|n| replica(*n)).collect()).collect()
+    }
+
+    fn resolve(
+        patterns: &[&str],
+        special: &[(&str, Option<&str>, Ring)],
+        live: &[u8],
+        skip_schema: bool,
+    ) -> Result<Vec<String>, String> {
+        resolve_with(&facts(), patterns, special, live, skip_schema)
+    }
+
+    fn resolve_with(
+        facts: &SchemaFacts,
+        patterns: &[&str],
+        special: &[(&str, Option<&str>, Ring)],
+        live: &[u8],
+        skip_schema: bool,
+    ) -> Result<Vec<String>, String> {
+        let found = candidates(facts, &KeyspaceFilter::new(patterns).unwrap());
+        let mut rings: BTreeMap<RingKey, Ring> =
+            found.rings().into_iter().map(|key| (key.clone(), ring(&[&[1, 11], &[2, 12]]))).collect();
+        for (keyspace, table, ring) in special {
+            let key = RingKey { keyspace: (*keyspace).into(), table: table.map(str::to_owned) };
+            assert!(rings.insert(key, ring.clone()).is_some(), "no such ring is asked for");
+        }
+        let live = live.iter().map(|n| host(*n)).collect();
+        let units = select(facts, &found, &rings, &["dc1".to_owned()], &live, skip_schema);
+        let print = |u: Unit| {
+            let all = if u.all_tables { " (all)" } else { "" };
+            format!("{}: {}{all}", u.keyspace, u.tables.join(" "))
+        };
+        units.map(|units| units.into_iter().map(print).collect()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn everything_that_can_be_restored_is_taken_in_order() {
+        assert_eq!(resolve(&[], &[], &[1, 2], false).unwrap(), [
+            "system_auth: roles (all)",
+            "system_distributed: cdcx view_build_status",
+            "local_user: t (all)",
+            "shop: cart cdc (all)",
+            "zeta: a b",
+            "system_schema: tables views (all)",
+        ]);
+    }
+
+    #[test]
+    fn globs_do_not_touch_the_schema() {
+        let units = resolve(&["*", "!system*", "!zeta", "zeta.b"], &[], &[1, 2], false).unwrap();
+        assert_eq!(units, [
+            "local_user: t (all)",
+            "shop: cart cdc (all)",
+            "zeta: b",
+            "system_schema: tables views (all)"
+        ]);
+        assert_eq!(resolve(&["system_schema"], &[], &[1, 2], false).unwrap_err(), "no keyspace matched criteria");
+        assert_eq!(resolve(&["shop.cart"], &[], &[1, 2], true).unwrap(), ["shop: cart"]);
+        assert_eq!(resolve(&["system"], &[], &[1, 2], false).unwrap_err(), "no keyspace matched criteria");
+    }
+
+    #[test]
+    fn tables_without_replica_in_the_datacenters_are_left_out() {
+        let elsewhere = ring(&[&[11, 12]]);
+        let units = resolve(&["zeta", "shop"], &[("zeta", None, elsewhere.clone())], &[1, 2], true).unwrap();
+        assert_eq!(units, ["shop: cart cdc (all)"]);
+        let units = resolve(&["shop"], &[("shop", Some("cdc"), elsewhere)], &[1, 2], true).unwrap();
+        assert_eq!(units, ["shop: cart"]);
+    }
+
+    #[test]
+    fn data_out_of_reach_is_refused() {
+        let one_down = resolve(&["zeta"], &[("zeta", None, ring(&[&[1, 2], &[2, 3]]))], &[1, 3], true);
+        assert!(one_down.is_ok());
+        let lost = resolve(&["zeta"], &[("zeta", None, ring(&[&[1, 2], &[2, 11]]))], &[1, 3], true);
+        assert_eq!(
+            lost.unwrap_err(),
+            "zeta.a: the whole replica set [192.0.2.2 192.0.2.11] is filtered out, so the data owned by it can't be backed up"
+        );
+    }
+
+    #[test]
+    fn without_cql_views_are_backed_up() {
+        let facts = SchemaFacts { views: None, ..facts() };
+        assert_eq!(resolve_with(&facts, &["zeta"], &[], &[1, 2], true).unwrap(), ["zeta: a b b_by_c"]);
+    }
+}
