@@ -1,6 +1,7 @@
 //! Library of the manager daemon: clusters, tasks, the scheduler and the backup workflow.
 
 pub mod agent_client;
+pub mod backup;
 pub mod cluster;
 mod command_line;
 pub mod config;

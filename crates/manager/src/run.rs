@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::agent_client::{self, Settings, TransportError};
+use crate::backup::locks::ClusterLocks;
 use crate::cluster::Clusters;
 use crate::config::{Config, optional_path};
 use crate::health_runner::{self, HealthRunner};
@@ -80,7 +81,9 @@ pub async fn assemble(config: Config, transport: Transport, clock: Clock) -> Res
     let (scheduler, driver) =
         crate::scheduler::load(store.clone(), clock, runners.clone(), scheduler_metrics).await?;
     suspend.connect(scheduler.clone(), runners.clone());
-    let manager = Arc::new(Manager { config, store, clusters, metrics, scheduler, runners, clock });
+    let backup_locks = ClusterLocks::default();
+    let manager =
+        Arc::new(Manager { config, store, clusters, backup_locks, metrics, scheduler, runners, clock });
     Ok(Assembled { manager, driver, registry })
 }
 

@@ -1,5 +1,6 @@
 //! What everything in the daemon shares.
 
+use crate::backup::locks::ClusterLocks;
 use crate::cluster::Clusters;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -14,6 +15,8 @@ pub struct Manager {
     pub store: Store,
     /// Clusters and their agents.
     pub clusters: Clusters,
+    /// Who may delete stored files, and when.
+    pub backup_locks: ClusterLocks,
     /// What dashboards see.
     pub metrics: Metrics,
     /// Runs tasks.

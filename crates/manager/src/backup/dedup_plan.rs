@@ -162,7 +162,8 @@ mod tests {
     #[test]
     fn older_copies_and_scylla_manifests_do_not_count() {
         let local = files(UUID, &[("Data.db", 5)]);
-        let older = vec![(format!("{}.sm_20260101000000UTC", local[0].0), 5), ("x_manifest.json".to_owned(), 1)];
+        let older =
+            vec![(format!("{}.sm_20260101000000UTC", local[0].0), 5), ("x_manifest.json".to_owned(), 1)];
         assert_eq!(plan(&local, &older), DedupPlan::default());
     }
 

@@ -147,7 +147,8 @@ mod tests {
                 (plain, Some(t)) if plain == name => Some(t),
                 _ => None,
             });
-            let object = versioned::resolve(tag, copies).map_or(name.to_owned(), |t| versioned::join(name, t));
+            let object =
+                versioned::resolve(tag, copies).map_or(name.to_owned(), |t| versioned::join(name, t));
             self.objects.get(&object).copied()
         }
     }

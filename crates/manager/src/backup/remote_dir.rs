@@ -76,8 +76,7 @@ impl RemoteDir {
             (!sound).then(|| MissingFile { name: file.name.to_owned(), expected: file.size, found })
         });
         let manifests = entry.scylla_manifests.iter().filter(|name| !self.scylla_manifests.contains(*name));
-        let manifests =
-            manifests.map(|name| MissingFile { name: name.clone(), expected: None, found: None });
+        let manifests = manifests.map(|name| MissingFile { name: name.clone(), expected: None, found: None });
         files.chain(manifests).collect()
     }
 }
@@ -124,10 +123,10 @@ mod tests {
         assert_eq!(names(&entry(&[("a", 1)], &[]), 19), [] as [&str; 0]);
         assert_eq!(names(&entry(&[("a", 2)], &[]), 19), ["a Some(2) Some(1)"]);
         assert_eq!(names(&entry(&[("a", 1)], &[]), 20), ["a Some(1) Some(2)"]);
-        assert_eq!(names(&entry(&[("c", 1)], &["other_manifest.json"]), 20), [
-            "c Some(1) None",
-            "other_manifest.json None None"
-        ]);
+        assert_eq!(
+            names(&entry(&[("c", 1)], &["other_manifest.json"]), 20),
+            ["c Some(1) None", "other_manifest.json None None"]
+        );
         let unknown_sizes = TableEntry { file_sizes: Vec::new(), ..entry(&[("b", 0)], &[]) };
         assert_eq!(names(&unknown_sizes, 20), [] as [&str; 0]);
     }

@@ -118,9 +118,9 @@ mod tests {
         let upload = run(0, Some(Stage::Upload));
         let at = |hours| DateTime::from_timestamp(1_700_000_000, 0).unwrap() + Duration::hours(hours);
         let day = Some(Duration::days(1));
-        assert_eq!(choose(&[upload.clone()], at(24), day), Resume::Continue(upload.id));
-        assert!(matches!(choose(&[upload.clone()], at(25), day), Resume::Fresh(_)));
-        assert_eq!(choose(&[upload.clone()], at(9999), None), Resume::Continue(upload.id));
+        assert_eq!(choose(std::slice::from_ref(&upload), at(24), day), Resume::Continue(upload.id));
+        assert!(matches!(choose(std::slice::from_ref(&upload), at(25), day), Resume::Fresh(_)));
+        assert_eq!(choose(std::slice::from_ref(&upload), at(9999), None), Resume::Continue(upload.id));
         let lost = EarlierRun { abandoned: true, ..upload };
         assert!(matches!(choose(&[lost], at(1), day), Resume::Fresh(_)));
         let untagged = EarlierRun { tag: None, ..run(0, Some(Stage::Index)) };

@@ -287,12 +287,7 @@ pub(crate) mod tests {
         let node =
             NodePath { cluster: uuid::Uuid::from_u128(9).into(), dc: "dc1".into(), node: HostId::new(node) };
         let path = ManifestPath { node, task: task(task_n), tag, temporary };
-        ListedManifest {
-            location: "s3:b".parse().unwrap(),
-            key: path.to_string(),
-            path,
-            protected: false,
-        }
+        ListedManifest { location: "s3:b".parse().unwrap(), key: path.to_string(), path, protected: false }
     }
 
     fn now() -> DateTime<Utc> {
@@ -309,7 +304,11 @@ pub(crate) mod tests {
 
     fn stale_days(plan: &RetentionPlan, of: u8) -> Vec<i64> {
         let base = day(0).time();
-        plan.stale.keys().filter(|(t, _)| *t == task(of)).map(|(_, tag)| (tag.time() - base).num_days()).collect()
+        plan.stale
+            .keys()
+            .filter(|(t, _)| *t == task(of))
+            .map(|(_, tag)| (tag.time() - base).num_days())
+            .collect()
     }
 
     #[test]
@@ -320,12 +319,17 @@ pub(crate) mod tests {
             (2, 0, vec![60, 69, 71, 98]),
             (0, 30, vec![60, 69]),
             (3, 30, vec![60, 69, 71]),
-            (9, 2, vec![60, 69, 71]),
+            (9, 2, vec![60, 69, 71, 98]),
             (1, 9999, vec![60, 69, 71, 98, 99]),
             (0, i64::MAX, vec![]),
         ] {
-            let plan =
-                plan_retention(now(), &manifests, &[], &policies(&[(1, count, days)]), &Continuable::default());
+            let plan = plan_retention(
+                now(),
+                &manifests,
+                &[],
+                &policies(&[(1, count, days)]),
+                &Continuable::default(),
+            );
             assert_eq!(stale_days(&plan, 1), stale, "{count} {days}");
         }
         let plan = plan_retention(now(), &manifests, &[], &policies(&[]), &Continuable::default());
@@ -334,9 +338,12 @@ pub(crate) mod tests {
 
     #[test]
     fn defaults_and_deleted_tasks() {
-        for (retention, days, expected) in
-            [(None, None, (3, 0)), (Some(7), None, (7, 0)), (None, Some(5), (0, 5)), (Some(0), Some(0), (0, 0))]
-        {
+        for (retention, days, expected) in [
+            (None, None, (3, 0)),
+            (Some(7), None, (7, 0)),
+            (None, Some(5), (0, 5)),
+            (Some(0), Some(0), (0, 0)),
+        ] {
             let policy = RetentionPolicy::of(retention, days);
             assert_eq!((policy.retention, policy.retention_days), expected);
         }
@@ -344,7 +351,10 @@ pub(crate) mod tests {
             let p = RetentionPolicy { retention, retention_days }.deleted();
             (p.retention, p.retention_days)
         };
-        assert_eq!([deleted(3, 0), deleted(3, 40), deleted(0, 7), deleted(0, 0)], [(0, 30), (0, 40), (0, 7), (0, 0)]);
+        assert_eq!(
+            [deleted(3, 0), deleted(3, 40), deleted(0, 7), deleted(0, 0)],
+            [(0, 30), (0, 40), (0, 7), (0, 0)]
+        );
     }
 
     #[test]
@@ -367,8 +377,11 @@ pub(crate) mod tests {
 
     #[test]
     fn temporaries_stay_only_while_their_run_can_go_on() {
-        let manifests =
-            vec![listed(1, day(98), "n", false), listed(1, day(100), "a", true), listed(1, day(100), "b", false)];
+        let manifests = vec![
+            listed(1, day(98), "n", false),
+            listed(1, day(100), "a", true),
+            listed(1, day(100), "b", false),
+        ];
         let young = Some(day(99));
         let known = |tag| BTreeMap::from([(task(1), tag)]);
         for (continuable, stale) in [
@@ -388,7 +401,11 @@ pub(crate) mod tests {
 
     #[test]
     fn shadowed_temporaries_do_not_count() {
-        let all = vec![listed(1, day(99), "n", false), listed(1, day(99), "n", true), listed(1, day(98), "n", true)];
+        let all = vec![
+            listed(1, day(99), "n", false),
+            listed(1, day(99), "n", true),
+            listed(1, day(98), "n", true),
+        ];
         let (count, shadowed) = split_shadowed(all);
         assert_eq!((count.len(), shadowed.len()), (2, 1));
         let plan = plan_retention(now(), &count, &shadowed, &policies(&[(1, 1, 0)]), &Continuable::default());

@@ -166,9 +166,11 @@ pub fn select(
         let mut taken = Vec::new();
         for table in tables {
             let of_table = || (keyspace.clone(), table.clone());
-            let ring = candidates.rings.get(&of_table()).and_then(|key| rings.get(key)).ok_or_else(|| {
-                UnitsError::NoRing { keyspace: keyspace.clone(), table: table.clone() }
-            })?;
+            let ring = candidates
+                .rings
+                .get(&of_table())
+                .and_then(|key| rings.get(key))
+                .ok_or_else(|| UnitsError::NoRing { keyspace: keyspace.clone(), table: table.clone() })?;
             if !ring.iter().flatten().any(|replica| datacenters.contains(&replica.dc)) {
                 continue;
             }
@@ -223,14 +225,13 @@ mod tests {
             ("system", false, false, false, &["peers", "paxos"]),
             ("system_schema", false, false, false, &["tables", "views"]),
             ("system_auth", false, true, false, &["roles"]),
-            ("system_distributed", false, true, false, &[
-                "view_build_status",
-                "cdc_generations",
-                "my_cdc",
-                "cdcx",
-                "snapshots",
-                "snapshot_tablets",
-            ]),
+            (
+                "system_distributed",
+                false,
+                true,
+                false,
+                &["view_build_status", "cdc_generations", "my_cdc", "cdcx", "snapshots", "snapshot_tablets"],
+            ),
         ] {
             let tables = tables.iter().map(|t| (*t).to_owned()).collect();
             keyspaces.insert(name.to_owned(), KeyspaceFacts { user, replicated, tablets, tables });
@@ -285,26 +286,30 @@ mod tests {
 
     #[test]
     fn everything_that_can_be_restored_is_taken_in_order() {
-        assert_eq!(resolve(&[], &[], &[1, 2], false).unwrap(), [
-            "system_auth: roles (all)",
-            "system_distributed: cdcx view_build_status",
-            "local_user: t (all)",
-            "shop: cart cdc (all)",
-            "zeta: a b",
-            "system_schema: tables views (all)",
-        ]);
+        assert_eq!(
+            resolve(&[], &[], &[1, 2], false).unwrap(),
+            [
+                "system_auth: roles (all)",
+                "system_distributed: cdcx view_build_status",
+                "local_user: t (all)",
+                "shop: cart cdc (all)",
+                "zeta: a b",
+                "system_schema: tables views (all)",
+            ]
+        );
     }
 
     #[test]
     fn globs_do_not_touch_the_schema() {
         let units = resolve(&["*", "!system*", "!zeta", "zeta.b"], &[], &[1, 2], false).unwrap();
-        assert_eq!(units, [
-            "local_user: t (all)",
-            "shop: cart cdc (all)",
-            "zeta: b",
-            "system_schema: tables views (all)"
-        ]);
-        assert_eq!(resolve(&["system_schema"], &[], &[1, 2], false).unwrap_err(), "no keyspace matched criteria");
+        assert_eq!(
+            units,
+            ["local_user: t (all)", "shop: cart cdc (all)", "zeta: b", "system_schema: tables views (all)"]
+        );
+        assert_eq!(
+            resolve(&["system_schema"], &[], &[1, 2], false).unwrap_err(),
+            "no keyspace matched criteria"
+        );
         assert_eq!(resolve(&["shop.cart"], &[], &[1, 2], true).unwrap(), ["shop: cart"]);
         assert_eq!(resolve(&["system"], &[], &[1, 2], false).unwrap_err(), "no keyspace matched criteria");
     }

@@ -7,6 +7,7 @@ pub mod error;
 pub mod extract;
 pub mod trace;
 
+mod backups;
 mod clusters;
 mod resolve;
 mod suspend;
@@ -41,7 +42,8 @@ pub fn router(state: AppState) -> Router {
         .merge(version::routes())
         .merge(tasks::routes())
         .merge(suspend::routes())
-        .merge(clusters::routes());
+        .merge(clusters::routes())
+        .merge(backups::routes());
     let all = Router::new()
         .nest("/api/v1", api)
         .merge(version::root_routes())

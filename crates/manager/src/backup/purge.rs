@@ -1,0 +1,285 @@
+//! Deletes what a plan lets go: files first, manifests last (spec backup-format.md 4.10, 6.5).
+//!
+//! For one node nothing is deleted while any of its manifests is unreadable. The surprise: schema files belong
+//! to a snapshot and not to a node, so that they go only when every node's part of the snapshot went well; a
+//! node that could not be purged keeps them for the next time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use common::api::agent::{ListOptions, ListRequest};
+use common::format::paths::{NodePath, SchemaKind, SchemaPath};
+use common::ids::ClusterId;
+use common::location::Location;
+use common::snapshot_tag::SnapshotTag;
+use futures::{StreamExt, TryStreamExt};
+use tracing::{info, warn};
+
+use super::location::{ReadError, Reader};
+use super::purge_plan::NodePurge;
+use super::retention::{Hold, ListedManifest, RetentionPlan, Snapshot};
+use crate::agent_client::HostError;
+use crate::hosts::Host;
+
+/// Directories whose files are deleted at once.
+const PARALLEL_DIRS: usize = 100;
+
+/// Nodes that are purged at once (the original's number of manifests in memory).
+const PARALLEL_NODES: usize = 12;
+
+/// A node was not purged, or not to the end.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// Nothing was deleted for this node.
+    #[error(
+        "nothing was purged for node {node}: one of its manifests cannot be read (find out more with sctool backup \
+         validate, or set the object aside and remove the snapshot with sctool backup delete)"
+    )]
+    Unreadable {
+        /// The node.
+        node: String,
+        /// Which manifest, and why.
+        #[source]
+        source: ReadError,
+    },
+    /// A deletion or listing failed; the next purge goes on.
+    #[error("purge of node {node}")]
+    Host {
+        /// The node.
+        node: String,
+        /// Which host, and why.
+        #[source]
+        source: HostError,
+    },
+}
+
+/// What a purge did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Files to delete.
+    pub files: u64,
+    /// Files that were there and are deleted.
+    pub deleted: u64,
+    /// Manifests that are gone.
+    pub manifests: u64,
+}
+
+impl Purged {
+    fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.deleted += other.deleted;
+        self.manifests += other.manifests;
+    }
+}
+
+/// The manifests of one node in one location, by what becomes of them.
+#[derive(Clone, Debug)]
+pub struct NodeManifests {
+    /// The node.
+    pub node: NodePath,
+    /// Those that go.
+    pub stale: Vec<ListedManifest>,
+    /// Those that stay, temporary ones of runs that can go on included.
+    pub kept: Vec<ListedManifest>,
+    /// Temporary ones whose published form exists.
+    pub shadowed: Vec<ListedManifest>,
+}
+
+/// Groups manifests by node, for those nodes that lose something. Pure.
+pub fn by_node(
+    plan: &RetentionPlan,
+    manifests: &[ListedManifest],
+    shadowed: &[ListedManifest],
+) -> Vec<NodeManifests> {
+    let mut nodes: BTreeMap<&NodePath, NodeManifests> = BTreeMap::new();
+    let empty = |node: &NodePath| NodeManifests {
+        node: node.clone(),
+        stale: Vec::new(),
+        kept: Vec::new(),
+        shadowed: Vec::new(),
+    };
+    for manifest in manifests {
+        let node = nodes.entry(&manifest.path.node).or_insert_with_key(|n| empty(n));
+        let stale = plan.stale.contains_key(&manifest.snapshot());
+        if stale { &mut node.stale } else { &mut node.kept }.push(manifest.clone());
+    }
+    for manifest in shadowed {
+        let node = nodes.entry(&manifest.path.node).or_insert_with_key(|n| empty(n));
+        node.shadowed.push(manifest.clone());
+    }
+    nodes.into_values().filter(|n| !n.stale.is_empty()).collect()
+}
+
+/// Chooses who purges which node: a node itself when it is there, else the others in turn. Pure.
+pub fn assign(nodes: Vec<NodeManifests>, hosts: &[Host]) -> Vec<(IpAddr, NodeManifests)> {
+    let mut others = hosts.iter().cycle();
+    let pairs = nodes.into_iter().filter_map(|node| {
+        let own = hosts.iter().find(|h| h.id == node.node.node);
+        let host = own.or_else(|| others.next())?;
+        Some((host.address, node))
+    });
+    pairs.collect()
+}
+
+/// Keeps snapshots that hold the last sound copy of a table (design 3.3): while a node's newest backup has a
+/// damaged file in a table, no snapshot with that table of that node goes.
+///
+/// # Errors
+/// A manifest cannot be read.
+pub async fn hold_for_bit_rot(
+    reader: &Reader,
+    plan: &mut RetentionPlan,
+    nodes: &[NodeManifests],
+) -> Result<(), PurgeError> {
+    for node in nodes {
+        let name = node.node.node.to_string();
+        let unreadable = |source| PurgeError::Unreadable { node: name.clone(), source };
+        let all = node.kept.iter().chain(&node.stale);
+        let Some(newest) = all.filter(|m| !m.path.temporary).max_by_key(|m| m.path.tag) else { continue };
+        let mut rotten: BTreeSet<(String, String)> = BTreeSet::new();
+        let note = |entry: common::format::manifest::TableEntry| {
+            if !entry.digest_mismatch.is_empty() {
+                rotten.insert((entry.keyspace, entry.table));
+            }
+        };
+        reader.read(newest, note).await.map_err(unreadable)?;
+        if rotten.is_empty() {
+            continue;
+        }
+        for manifest in &node.stale {
+            let mut found = None;
+            let look = |entry: common::format::manifest::TableEntry| {
+                let table = (entry.keyspace, entry.table);
+                if rotten.contains(&table) {
+                    found = Some(format!("{}.{}", table.0, table.1));
+                }
+            };
+            reader.read(manifest, look).await.map_err(unreadable)?;
+            if let Some(table) = found {
+                plan.hold(manifest.snapshot(), Hold::BitRot { node: name.clone(), table });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Deletes files, schema and manifests of everything stale in one location. `reader_of` finds a way into the
+/// location through a host.
+///
+/// # Errors
+/// The first node that failed; the others are purged all the same.
+pub async fn purge_location(
+    cluster: ClusterId,
+    location: &Location,
+    work: Vec<(Reader, NodeManifests)>,
+) -> Result<Purged, PurgeError> {
+    let outcomes: Vec<_> = futures::stream::iter(work)
+        .map(|(reader, node)| async move {
+            let outcome = delete_files(&reader, &node).await;
+            (reader, node, outcome)
+        })
+        .buffer_unordered(PARALLEL_NODES)
+        .collect()
+        .await;
+    let failed: BTreeSet<Snapshot> = outcomes
+        .iter()
+        .filter(|(_, _, outcome)| outcome.is_err())
+        .flat_map(|(_, node, _)| node.stale.iter().map(ListedManifest::snapshot))
+        .collect();
+    let mut purged = Purged::default();
+    let mut first_error = None;
+    let mut schema_done: BTreeSet<Snapshot> = BTreeSet::new();
+    for (reader, node, outcome) in outcomes {
+        match outcome {
+            Ok(files) => purged.add(&files),
+            Err(error) => {
+                warn!(%cluster, %location, error = common::error::chain(&error), "A node is not purged");
+                first_error.get_or_insert(error);
+                continue;
+            }
+        }
+        for manifest in &node.stale {
+            let snapshot = manifest.snapshot();
+            if !failed.contains(&snapshot) && schema_done.insert(snapshot) {
+                delete_schema(&reader, cluster, snapshot).await;
+            }
+            purged.manifests += delete_manifest(&reader, manifest, &node.shadowed).await;
+        }
+    }
+    info!(%cluster, %location, ?purged, "Purge ended");
+    first_error.map_or(Ok(purged), Err)
+}
+
+/// Deletes the files of one node that only stale manifests list.
+async fn delete_files(reader: &Reader, node: &NodeManifests) -> Result<Purged, PurgeError> {
+    let name = node.node.node.to_string();
+    let unreadable = |source| PurgeError::Unreadable { node: name.clone(), source };
+    let failed = |source| PurgeError::Host { node: name.clone(), source };
+    let mut purge = NodePurge::new(node.node.clone());
+    for manifest in &node.stale {
+        reader.read(manifest, |entry| purge.stale(entry)).await.map_err(unreadable)?;
+    }
+    for manifest in &node.kept {
+        reader.read(manifest, |entry| purge.kept(&entry)).await.map_err(unreadable)?;
+    }
+    let oldest_kept: Option<SnapshotTag> = node.kept.iter().map(|m| m.path.tag).min();
+    add_older_copies(reader, &node.node, oldest_kept, &mut purge).await.map_err(failed)?;
+
+    let files = purge.into_files();
+    let planned = files.values().map(|names| names.len() as u64).sum();
+    let deletions = files.into_iter().map(|(dir, names)| async move {
+        let dir = reader.location.remote_path(&dir);
+        reader.agent.delete_paths(&dir, &names).await
+    });
+    let deleted: Vec<u64> = futures::stream::iter(deletions)
+        .buffer_unordered(PARALLEL_DIRS)
+        .try_collect()
+        .await
+        .map_err(failed)?;
+    Ok(Purged { files: planned, deleted: deleted.into_iter().sum(), manifests: 0 })
+}
+
+async fn add_older_copies(
+    reader: &Reader,
+    node: &NodePath,
+    oldest_kept: Option<SnapshotTag>,
+    purge: &mut NodePurge,
+) -> Result<(), HostError> {
+    let options = ListOptions {
+        recurse: true,
+        files_only: true,
+        no_mod_time: true,
+        no_mime_type: true,
+        ..ListOptions::default()
+    };
+    let request = ListRequest { opt: options, versioned_only: true, ..ListRequest::default() };
+    let dir = node.sst_dir();
+    let mut items = reader.agent.list_if_exists(&reader.location.remote_path(&dir), request).await?;
+    while let Some(item) = items.try_next().await? {
+        purge.older_copy(&format!("{dir}/{}", item.path), oldest_kept);
+    }
+    Ok(())
+}
+
+/// Deletes the schema files of a snapshot. A failure is logged: the manifest goes all the same, as with the
+/// original.
+async fn delete_schema(reader: &Reader, cluster: ClusterId, (task, tag): Snapshot) {
+    for kind in SchemaKind::ALL {
+        let key = SchemaPath { cluster, task, tag, kind }.to_string();
+        if let Err(error) = reader.agent.delete_file(&reader.location.remote_path(&key)).await {
+            warn!(%cluster, key, error = common::error::chain(&error), "Schema file is not deleted");
+        }
+    }
+}
+
+/// Deletes a manifest after its shadowed form. Returns 1 if it is gone.
+async fn delete_manifest(reader: &Reader, manifest: &ListedManifest, shadowed: &[ListedManifest]) -> u64 {
+    let shadow = shadowed.iter().filter(|s| s.path.regular() == manifest.path.regular());
+    for gone in shadow.chain(std::iter::once(manifest)) {
+        if let Err(error) = reader.agent.delete_file(&reader.location.remote_path(&gone.key)).await {
+            warn!(key = gone.key, error = common::error::chain(&error), "Manifest is not deleted");
+            return 0;
+        }
+    }
+    1
+}
