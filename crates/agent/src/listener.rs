@@ -88,7 +88,11 @@ impl Server {
         let tls = self.tls.map(TlsAcceptor::from);
         while let Some((tcp, peer)) = accept(&self.listener, &stop).await {
             while connections.try_join_next().is_some() {}
-            let Ok(slot) = slots.clone().acquire_owned().await else { break };
+            let slot = tokio::select! {
+                () = stop.cancelled() => break,
+                slot = slots.clone().acquire_owned() => slot,
+            };
+            let Ok(slot) = slot else { break };
             let (router, tls, stop) = (self.router.clone(), tls.clone(), stop.clone());
             connections.spawn(async move {
                 serve_connection(tcp, peer, tls, router, stop).await;
