@@ -3,17 +3,28 @@
 //!
 //! It knows nothing of tasks, runs or retention, and keeps nothing over a restart.
 
+pub mod agent;
 pub mod auth;
+pub mod check_location;
 pub mod cloud;
+mod command_line;
 pub mod config;
 pub mod cpu;
+mod debug;
 pub mod jobs;
 pub mod listener;
 pub mod metrics;
+pub mod node_info;
+pub mod rclone;
+mod request_log;
 pub mod scylla_api;
 pub mod scylla_proxy;
+mod server;
 pub mod size_suffix;
+pub mod startup;
 pub mod storage;
 pub mod tls;
 pub mod transfer;
 pub mod upstream;
+
+pub use command_line::main_with;

@@ -53,7 +53,7 @@ pub enum UpstreamError {
 #[derive(Clone)]
 pub enum Upstream {
     /// Over TCP, with TLS for https URIs.
-    Network(Client<Connector, Body>),
+    Network(Box<Client<Connector, Body>>),
     /// Into a router of this process; no router means "connection refused".
     InProcess(RouterLookup),
 }
@@ -73,7 +73,7 @@ impl Upstream {
             .pool_idle_timeout(POOL_IDLE)
             .pool_timer(hyper_util::rt::TokioTimer::new())
             .build(Connector { http, tls });
-        Ok(Self::Network(client))
+        Ok(Self::Network(Box::new(client)))
     }
 
     /// Sends one request. Dropping the returned future, or the body of the answer, cancels it.

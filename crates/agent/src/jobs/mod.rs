@@ -123,6 +123,11 @@ impl Jobs {
         }
     }
 
+    /// The clock that jobs go by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// Sums over everything since the start.
     pub fn totals(&self) -> &Arc<Totals> {
         &self.totals

@@ -194,14 +194,14 @@ impl Engine {
         dir: &Place,
         paths: &[String],
     ) -> Result<(), TransferError> {
-        let checks = paths.iter().map(|name| self.verify_file(context, dir, name));
         let width = self.transfers.get() as usize * super::SMALL_PER_TRANSFER;
         let work = async {
             let mut failed = 0;
             let mut first = None;
-            let mut checks = std::pin::pin!(
-                futures::stream::iter(checks).buffer_unordered(width.clamp(1, super::MAX_SMALL))
-            );
+            let checks = futures::stream::iter(paths.iter().cloned())
+                .map(|name| async move { self.verify_file(context, dir, &name).await })
+                .buffer_unordered(width.clamp(1, super::MAX_SMALL));
+            let mut checks = std::pin::pin!(checks);
             while let Some(outcome) = checks.next().await {
                 if let Err(failure) = outcome {
                     failed += 1;

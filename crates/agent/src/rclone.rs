@@ -1,0 +1,240 @@
+//! Engine calls, `POST /agent/rclone/<group>/<call>` (spec agent.md 2.4 to 2.6): parse, call, reply.
+//!
+//! What moves bytes is in `transfer` and `storage`. A call runs under its request, so that a client that leaves
+//! cancels it, or as a job with `_async=true`; then parameters are still checked before the answer.
+
+mod core;
+mod error;
+mod job;
+mod list;
+mod operations;
+mod params;
+mod permissions;
+mod remote;
+mod sync;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+pub use error::CallError;
+pub use params::Params;
+pub use permissions::{CheckStep, check_permissions};
+pub use remote::{Remote, Remotes};
+
+use crate::jobs::{JobContext, JobError, Jobs};
+use crate::metrics::Metrics;
+use crate::scylla_proxy::Peer;
+use crate::transfer::Engine;
+
+/// Where the calls are.
+const PREFIX: &str = "/agent/rclone/";
+/// Names the job of an answer; 0 without one.
+const JOB_HEADER: HeaderName = HeaderName::from_static("x-rclone-jobid");
+
+/// Work of a call whose parameters have been checked, ready to run for a job.
+type Work = Box<dyn FnOnce(JobContext) -> BoxFuture<'static, Result<Value, CallError>> + Send>;
+
+/// Boxes the work of a call.
+fn work<F>(work: impl FnOnce(JobContext) -> F + Send + 'static) -> Work
+where
+    F: Future<Output = Result<Value, CallError>> + Send + 'static,
+{
+    Box::new(move |context| work(context).boxed())
+}
+
+/// Everything the calls need.
+pub struct Rclone {
+    /// Moves files.
+    pub engine: Arc<Engine>,
+    /// Jobs in the background.
+    pub jobs: Arc<Jobs>,
+    /// Providers.
+    pub remotes: Remotes,
+    /// Counts what is refused.
+    pub metrics: Arc<Metrics>,
+}
+
+macro_rules! calls {
+    ($($name:ident $path:literal,)*) => {
+        /// An exposed call. Everything else is answered with 404, on purpose.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum Call { $($name,)* }
+
+        impl Call {
+            const ALL: &[(&'static str, &'static str, Self)] =
+                &[$(($path, concat!("/agent/rclone/", $path), Self::$name),)*];
+        }
+    };
+}
+
+calls! {
+    BandwidthLimit "core/bwlimit",
+    Transfers "core/transfers",
+    StatsDelete "core/stats-delete",
+    StatsReset "core/stats-reset",
+    JobInfo "job/info",
+    JobProgress "job/progress",
+    JobStop "job/stop",
+    JobFiles "job/files",
+    About "operations/about",
+    Cat "operations/cat",
+    CheckPermissions "operations/check-permissions",
+    CopyFile "operations/copyfile",
+    DeleteFile "operations/deletefile",
+    DeletePaths "operations/deletepaths",
+    EventBasedHold "operations/event-based-hold",
+    FileInfo "operations/fileinfo",
+    List "operations/list",
+    MoveFile "operations/movefile",
+    Purge "operations/purge",
+    Put "operations/put",
+    RetentionLock "operations/retention-lock",
+    Verify "operations/verify",
+    CopyDir "sync/copydir",
+    CopyPaths "sync/copypaths",
+    MoveDir "sync/movedir",
+}
+
+/// The complete path of an exposed call, for metrics.
+pub fn call_path(call: &str) -> Option<&'static str> {
+    Call::ALL.iter().find(|(name, _, _)| *name == call).map(|(_, path, _)| *path)
+}
+
+/// Answers any request below `/agent/rclone/`.
+pub async fn handle(State(rclone): State<Arc<Rclone>>, request: Request<Body>) -> Response {
+    let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().to_owned();
+    let peer = request.extensions().get::<Peer>().map_or(String::new(), |p| p.0.ip().to_string());
+    if request.method() != Method::POST {
+        let message = format!("method {:?} not allowed", request.method().as_str());
+        let mut answer = error::response(StatusCode::METHOD_NOT_ALLOWED, &message, &path, None);
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return answer;
+    }
+    match Call::ALL.iter().find(|(name, _, _)| *name == path) {
+        Some((_, _, call)) => rclone.run(*call, &path, request).await,
+        None => {
+            tracing::warn!(path, peer, "Call that is not exposed was refused");
+            rclone.metrics.count_unexposed(&peer, &path);
+            let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+            (StatusCode::NOT_FOUND, kind, "{\"message\":\"Not found\",\"status\":404}\n").into_response()
+        }
+    }
+}
+
+impl Rclone {
+    async fn run(self: Arc<Self>, call: Call, path: &str, request: Request<Body>) -> Response {
+        let (head, mut body) = request.into_parts();
+        let query = head.uri.query().unwrap_or_default();
+        let params = match Params::read(&head.headers, query, &mut body).await {
+            Ok(params) => params,
+            Err(bad) => {
+                let input = bad.merged.map(|params| params.as_value());
+                return error::response(bad.error.status(), &bad.error.message(), path, input);
+            }
+        };
+        let outcome = match call {
+            Call::Cat => self.cat(&params).await,
+            Call::List => self.list(&params).await,
+            Call::Put => self.put(&params, content_length(&head.headers), body).await,
+            call => self.run_simple(call, &params).await,
+        };
+        outcome.unwrap_or_else(|error| {
+            let (status, message) = (error.status(), error.message());
+            if status.is_server_error() {
+                tracing::error!(call = path, error = message, "Call failed");
+            } else {
+                tracing::debug!(call = path, error = message, "Call refused");
+            }
+            error::response(status, &message, path, Some(params.as_value()))
+        })
+    }
+
+    /// Runs a call whose answer is a JSON object, at once or as a job.
+    async fn run_simple(self: Arc<Self>, call: Call, params: &Params) -> Result<Response, CallError> {
+        let work = self.prepare(call, params)?;
+        if !params.flag("_async")? {
+            return Ok(reply(&work(self.jobs.call()).await?, 0));
+        }
+        let group = params.text("_group")?.to_owned();
+        let id = self.jobs.start(Some(group), |context| {
+            let work = work(context.clone());
+            async move {
+                tokio::select! {
+                    biased;
+                    () = stopped(&context, call) => Err(JobError::Stopped),
+                    outcome = work => outcome.map_err(Into::into),
+                }
+            }
+        });
+        Ok(reply(&json!({ "jobid": id }), id))
+    }
+
+    /// Checks the parameters and returns the work to do; nothing has happened before it runs.
+    fn prepare(self: &Arc<Self>, call: Call, params: &Params) -> Result<Work, CallError> {
+        match call {
+            Call::BandwidthLimit => self.bandwidth_limit(params),
+            Call::Transfers => self.transfers(params),
+            Call::StatsDelete => self.stats_delete(params),
+            Call::StatsReset => self.stats_reset(params),
+            Call::JobInfo => self.job_info(params),
+            Call::JobProgress => self.job_progress(params),
+            Call::JobStop => self.job_stop(params),
+            Call::JobFiles => self.job_files(params),
+            Call::About => self.about(params),
+            Call::CheckPermissions => self.check(params),
+            Call::CopyFile => self.copy_file(params),
+            Call::MoveFile => self.move_file(params),
+            Call::DeleteFile => self.delete_file(params),
+            Call::DeletePaths => self.delete_paths(params),
+            Call::FileInfo => self.file_info(params),
+            Call::Purge => self.purge(params),
+            Call::RetentionLock => self.unsupported(params, "retention lock"),
+            Call::EventBasedHold => self.unsupported(params, "event based hold"),
+            Call::Verify => self.verify(params),
+            Call::MoveDir => self.transfer_dir(params, true),
+            Call::CopyDir => self.transfer_dir(params, false),
+            Call::CopyPaths => self.copy_paths(params),
+            // They stream and are answered elsewhere.
+            Call::Cat | Call::List | Call::Put => Err(CallError::Refused("this call has no job".into())),
+        }
+    }
+}
+
+/// Ends when the job is stopped and its work does not look for that itself.
+async fn stopped(context: &JobContext, call: Call) {
+    match call {
+        // The engine stops by itself, and cleans up on the way.
+        Call::MoveDir | Call::CopyDir | Call::CopyPaths | Call::Verify => std::future::pending().await,
+        _ => context.cancel().cancelled().await,
+    }
+}
+
+fn content_length(headers: &http::HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A successful answer.
+fn reply(value: &Value, job: u64) -> Response {
+    let body = format!("{value}\n");
+    let headers =
+        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json")), (JOB_HEADER, job.into())];
+    (headers, Body::from(body)).into_response()
+}
+
+/// An answer type as JSON.
+fn to_json(value: &impl Serialize) -> Result<Value, CallError> {
+    serde_json::to_value(value).map_err(|e| CallError::Refused(format!("encode answer: {e}")))
+}
+
+/// No result.
+fn empty() -> Value {
+    Value::Object(serde_json::Map::new())
+}

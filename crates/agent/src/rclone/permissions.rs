@@ -1,0 +1,155 @@
+//! `operations/check-permissions` and the command `check-location`: try what a backup needs (spec agent.md 2.6.10).
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use http::StatusCode;
+
+use super::{CallError, Params, Rclone, Work, empty, work};
+use crate::storage::{Depth, EntryKind, ObjectPath, Payload, Place, StorageError};
+
+/// Content of the scratch file.
+const CONTENT: &[u8] = b"1";
+/// Its name.
+const FILE: &str = "test";
+
+/// A step of the check; the name is part of error texts that managers read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum CheckStep {
+    Put,
+    List,
+    Open,
+    Read,
+    Remove,
+}
+
+impl CheckStep {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::List => "list",
+            Self::Open => "open",
+            Self::Read => "read",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+impl fmt::Display for CheckStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Rclone {
+    pub(super) fn check(self: &Arc<Self>, params: &Params) -> Result<Work, CallError> {
+        let remote = self.remotes.remote(params)?;
+        let provider = || remote.place.store.provider().to_owned();
+        if !params.text("retentionMode")?.is_empty() {
+            return Err(unsupported("set-retention-lock", provider(), "retention lock"));
+        }
+        if params.flag("eventBasedHold")? {
+            return Err(unsupported("event-based-hold", provider(), "event based hold"));
+        }
+        Ok(work(move |_| async move {
+            check_permissions(&remote.place, |_| {}).await?;
+            Ok(empty())
+        }))
+    }
+}
+
+fn unsupported(operation: &'static str, provider: String, what: &'static str) -> CallError {
+    let status = if provider == "s3" { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::BAD_REQUEST };
+    let source = Box::new(CallError::Unsupported { provider, what });
+    CallError::Check { operation, status, source }
+}
+
+/// Writes, lists, reads and deletes a scratch file below `place`. `done` is told of each step that succeeded.
+///
+/// # Errors
+/// The first step that failed, by name.
+pub async fn check_permissions(place: &Place, done: impl Fn(CheckStep)) -> Result<(), CallError> {
+    let dir = place.path.join(&format!("scylla-manager-agent-{:08x}", rand::random::<u32>()))?;
+    let file = dir.join(FILE)?;
+    let outcome = try_steps(place, &dir, &file, &done).await;
+    // Whatever happened, leave nothing behind; what is protected the manager cleans up later.
+    if let Err(error) = place.store.purge(&dir).await
+        && !error.is_not_found()
+        && outcome.is_ok()
+    {
+        tracing::warn!(directory = %dir, error = common::error::chain(&error), "Scratch directory is left");
+    }
+    outcome
+}
+
+async fn try_steps(
+    place: &Place,
+    dir: &ObjectPath,
+    file: &ObjectPath,
+    done: &impl Fn(CheckStep),
+) -> Result<(), CallError> {
+    let store = &place.store;
+    let payload = Payload::new(Bytes::from_static(CONTENT), store.wants());
+    step(CheckStep::Put, done, store.put(file, &payload).await)?;
+    step(CheckStep::List, done, find(place, dir).await)?;
+    let reader = step(CheckStep::Open, done, store.open(file, None).await)?;
+    let read = reader.bytes.try_fold(Vec::new(), |mut all, bytes| async move {
+        all.extend_from_slice(&bytes);
+        Ok(all)
+    });
+    let read = read.await.and_then(|bytes| compare(file, &bytes));
+    step(CheckStep::Read, done, read)?;
+    step(CheckStep::Remove, done, store.delete(file).await)
+}
+
+/// The listing must show what was just written.
+async fn find(place: &Place, dir: &ObjectPath) -> Result<(), StorageError> {
+    let mut entries = place.store.list(dir, Depth::One);
+    while let Some(entry) = entries.try_next().await? {
+        if entry.kind == EntryKind::File && entry.path == FILE {
+            return Ok(());
+        }
+    }
+    Err(StorageError::NotFound { path: format!("{dir}/{FILE}") })
+}
+
+fn compare(file: &ObjectPath, bytes: &[u8]) -> Result<(), StorageError> {
+    if bytes == CONTENT {
+        return Ok(());
+    }
+    let detail = format!("{} bytes were read that differ from those written", bytes.len());
+    Err(StorageError::Corrupted { path: file.to_string(), detail })
+}
+
+fn step<T>(
+    step: CheckStep,
+    done: &impl Fn(CheckStep),
+    outcome: Result<T, StorageError>,
+) -> Result<T, CallError> {
+    match outcome {
+        Ok(value) => {
+            done(step);
+            Ok(value)
+        }
+        Err(error) => {
+            let status = status(&error);
+            let source = Box::new(CallError::Storage(error));
+            Err(CallError::Check { operation: step.as_str(), status, source })
+        }
+    }
+}
+
+/// 400 where the user can do something: local providers, and services that explain themselves.
+fn status(error: &StorageError) -> StatusCode {
+    let internal = match error {
+        StorageError::Service(service) => !service.documented,
+        StorageError::Credentials { .. } | StorageError::Unreachable { .. } | StorageError::Config { .. } => {
+            true
+        }
+        _ => false,
+    };
+    if internal { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::BAD_REQUEST }
+}
