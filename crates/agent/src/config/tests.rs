@@ -35,9 +35,9 @@ fn the_shipped_file_is_accepted_with_every_comment_removed() {
         }
     };
     let all: Vec<String> = shipped.lines().map(uncomment).collect();
-    let config = read(&[&all.join("\n")]).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(config.s3.chunk_size, 50 << 20);
-    assert_eq!(config.transfer_memory, 48 << 20);
+    assert!(all.iter().filter(|l| !l.trim_start().starts_with('#')).count() > 40, "{all:#?}");
+    // Every line is a setting that exists, with the value that counts without it.
+    assert_eq!(read(&[&all.join("\n")]).unwrap_or_else(|e| panic!("{e}")), Config::default());
 }
 
 #[test]
