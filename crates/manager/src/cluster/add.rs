@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tracing::warn;
 
-use super::cql::CqlAccess;
+use super::discovery::remedy;
 use super::{ClusterError, Clusters};
 use crate::Secret;
 use crate::agent_client::{HostError, join_hosts};
@@ -141,19 +141,32 @@ impl Clusters {
         let Request { mut cluster, secrets } = request;
         self.check_name(&cluster).await?;
         let stored = self.shared.store.cluster(cluster.id).await?;
-        let same_place = stored.as_ref().is_some_and(|s| {
-            s.host == cluster.host && s.port == cluster.port && s.auth_token == cluster.auth_token
-        });
-        cluster.known_hosts = match stored {
-            Some(stored) if same_place => stored.known_hosts,
-            Some(_) | None => self.check_connectivity(&cluster).await?,
+        let (new, changed) = match &stored {
+            None => (true, true),
+            Some(s) => {
+                let token = s.auth_token != cluster.auth_token;
+                (false, s.host != cluster.host || s.port != cluster.port || token)
+            }
         };
-        self.shared.store.put_cluster(&cluster, secrets).await?;
-        self.forget(cluster.id);
+        // Hosts that were found by another way in may be those of another cluster.
+        cluster.known_hosts =
+            stored.filter(|s| s.host == cluster.host).map(|s| s.known_hosts).unwrap_or_default();
+        if changed {
+            cluster.known_hosts = self.check_connectivity(&cluster).await?;
+        }
+        if let Err(error) = self.shared.store.put_cluster(&cluster, secrets).await {
+            // Somebody took the name meanwhile?
+            self.check_name(&cluster).await?;
+            return Err(error.into());
+        }
+        self.forget_client(cluster.id);
         if cluster.auth_token.is_empty() {
             warn!(cluster = %cluster.id, hosts = ?cluster.known_hosts, "Cluster has no auth token, its data may be exposed");
         }
-        self.try_cql(&cluster).await;
+        if new {
+            self.refresh_or_log(cluster.id).await;
+        }
+        self.want_fresh(cluster.id);
         Ok(cluster)
     }
 
@@ -179,33 +192,8 @@ impl Clusters {
         if failed.is_empty() {
             return Ok(hosts);
         }
-        let unauthorised = failed.iter().any(|e| e.status() == Some(http::StatusCode::UNAUTHORIZED));
-        let hint = if unauthorised {
-            "Make sure that --auth-token is the auth_token in the configuration of all agents of this cluster"
-                .to_owned()
-        } else {
-            let port = cluster.agent_port();
-            format!("Make sure that scylla-manager-agent runs on these hosts and that port {port} is open")
-        };
+        let hint = remedy(failed.iter().map(HostError::status), cluster.agent_port());
         Err(AddError::Connectivity { reasons: join_hosts(&failed), hint })
-    }
-
-    /// A cluster without CQL can be managed, so that a failure is only logged.
-    async fn try_cql(&self, cluster: &Cluster) {
-        let outcome = async {
-            let nodes = self.refresh_nodes(cluster.id).await.map_err(|e| common::error::chain(&e))?;
-            let secrets =
-                self.shared.store.secrets(cluster.id).await.map_err(|e| common::error::chain(&e))?;
-            let access = CqlAccess::new(cluster, secrets);
-            let Some((address, facts)) = nodes.iter().find(|(_, f)| f.member.up) else { return Ok(()) };
-            let session =
-                access.session(*address, &facts.info).await.map_err(|e| common::error::chain(&e))?;
-            session.ping().await.map_err(|e| common::error::chain(&e))
-        };
-        if let Err(reason) = outcome.await {
-            let reason: String = reason;
-            warn!(cluster = %cluster.id, reason, "CQL connection cannot be made");
-        }
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
+use http::StatusCode;
 use rand::seq::IteratorRandom;
 
 use super::{ClusterError, Clusters};
-use crate::agent_client::{AgentClient, HostError, Settings};
+use crate::agent_client::{AgentClient, Settings};
 use crate::store::Cluster;
 
 /// Limit of each call on the way.
@@ -37,47 +38,101 @@ impl Clusters {
         if datacenters.is_empty() {
             return Err(ClusterError::NobodyLive);
         }
-        let mut ordered = Vec::new();
         let only_one = datacenters.len() == 1;
-        for (dc, nodes) in datacenters {
-            let distance = if only_one { Duration::ZERO } else { distance(&contact, &nodes, &live).await };
-            ordered.push((distance, dc, nodes));
-        }
+        let measured = datacenters.into_iter().map(|(dc, nodes)| {
+            let (contact, live) = (&contact, &live);
+            async move {
+                let far = if only_one { Duration::ZERO } else { distance(contact, &nodes, live).await };
+                (far, dc, nodes)
+            }
+        });
+        let mut ordered = futures::future::join_all(measured).await;
         ordered.sort();
         Ok(ordered.into_iter().flat_map(|(_, _, nodes)| nodes).collect())
     }
 
     /// A client whose only host is one that answers: the stored one, else the first of the known ones.
     async fn contact(&self, cluster: &Cluster) -> Result<AgentClient, ClusterError> {
-        let first = self.reach(cluster, &cluster.host).await;
-        let mut reasons = match first {
+        let mut failed = match self.reach(cluster).await {
             Ok(client) => return Ok(client),
-            Err(error) => vec![error],
+            Err(failed) => failed,
         };
-        let mut others: FuturesUnordered<_> = cluster
-            .known_hosts
-            .iter()
-            .map(ToString::to_string)
-            .filter(|host| *host != cluster.host)
-            .map(|host| async move { self.reach(cluster, &host).await })
-            .collect();
-        while let Some(outcome) = others.next().await {
-            match outcome {
-                Ok(client) => return Ok(client),
-                Err(error) => reasons.push(error),
-            }
+        let others = cluster.known_hosts.iter().filter(|host| host.to_string() != cluster.host);
+        match first_good(others.map(|host| self.reach_address(cluster, *host))).await {
+            Ok(client) => return Ok(client),
+            Err(more) => failed.extend(more),
         }
-        let reasons = reasons.iter().map(|e| common::error::chain(e)).collect::<Vec<_>>().join("; ");
-        Err(ClusterError::Unreachable { port: cluster.agent_port(), reasons })
+        if failed.iter().any(|e| matches!(e, ClusterError::Token)) {
+            return Err(ClusterError::Token);
+        }
+        let remedy = remedy(failed.iter().map(status), cluster.agent_port());
+        let reasons = failed.iter().map(|e| common::error::chain(e)).collect::<Vec<_>>().join("; ");
+        Err(ClusterError::Unreachable { remedy, reasons })
     }
 
-    async fn reach(&self, cluster: &Cluster, host: &str) -> Result<AgentClient, ClusterError> {
-        let address = resolve(host).await.map_err(|source| unresolved(host, source))?;
+    /// By the stored host, whose name may have several addresses.
+    async fn reach(&self, cluster: &Cluster) -> Result<AgentClient, Vec<ClusterError>> {
+        let host = &cluster.host;
+        let addresses = resolve(host)
+            .await
+            .map_err(|source| vec![ClusterError::Unresolved { host: host.clone(), source }])?;
+        first_good(addresses.into_iter().map(|address| self.reach_address(cluster, address))).await
+    }
+
+    async fn reach_address(&self, cluster: &Cluster, address: IpAddr) -> Result<AgentClient, ClusterError> {
         let settings = Settings { timeout: CONTACT_TIMEOUT, ..self.shared.settings };
         let client = self.client_with(cluster, vec![address], settings)?.interactive();
         client.on(address).scylla_version(CONTACT_TIMEOUT).await?;
         Ok(client)
     }
+}
+
+fn status(error: &ClusterError) -> Option<StatusCode> {
+    match error {
+        ClusterError::Host(error) => error.status(),
+        ClusterError::NotFound(_)
+        | ClusterError::Store(_)
+        | ClusterError::Unreachable { .. }
+        | ClusterError::NobodyLive
+        | ClusterError::Token
+        | ClusterError::Unresolved { .. } => None,
+    }
+}
+
+/// What to look at when hosts answered with these statuses, or not at all.
+pub(super) fn remedy(statuses: impl IntoIterator<Item = Option<StatusCode>>, port: u16) -> String {
+    let statuses: BTreeSet<Option<u16>> =
+        statuses.into_iter().map(|status| status.map(|s| s.as_u16())).collect();
+    let mut parts = Vec::new();
+    if statuses.contains(&None) {
+        parts.push(format!(
+            "make sure that the address is right, that scylla-manager-agent runs there, and that port {port} is open"
+        ));
+    }
+    if statuses.contains(&Some(401)) {
+        parts.push(
+            "make sure that --auth-token is the auth_token in the configuration of the agents".to_owned(),
+        );
+    }
+    if parts.is_empty() {
+        parts.push("see the logs of scylla-manager-agent and Scylla there".to_owned());
+    }
+    parts.join("; ")
+}
+
+/// All at once; the first success, or all failures.
+async fn first_good<T, E>(
+    attempts: impl IntoIterator<Item = impl Future<Output = Result<T, E>>>,
+) -> Result<T, Vec<E>> {
+    let mut attempts: FuturesUnordered<_> = attempts.into_iter().collect();
+    let mut failed = Vec::new();
+    while let Some(outcome) = attempts.next().await {
+        match outcome {
+            Ok(good) => return Ok(good),
+            Err(error) => failed.push(error),
+        }
+    }
+    Err(failed)
 }
 
 /// All nodes by datacenter, each group by address.
@@ -93,21 +148,17 @@ async fn datacenters(contact: &AgentClient) -> Result<BTreeMap<String, Vec<IpAdd
     Ok(datacenters)
 }
 
-async fn resolve(host: &str) -> std::io::Result<IpAddr> {
+/// The addresses of a name, at least one.
+async fn resolve(host: &str) -> std::io::Result<Vec<IpAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(address.to_canonical());
+        return Ok(vec![address.to_canonical()]);
     }
-    let mut found = tokio::net::lookup_host((host, 0)).await?;
-    found.next().map(|a| a.ip()).ok_or_else(|| std::io::Error::other("the name has no address"))
-}
-
-fn unresolved(host: &str, source: std::io::Error) -> ClusterError {
-    let source = common::http_client::ClientError::Connect {
-        method: http::Method::GET,
-        url: host.to_owned(),
-        source: Box::new(source),
-    };
-    HostError::new(host, source).into()
+    let found = tokio::time::timeout(CONTACT_TIMEOUT, tokio::net::lookup_host((host, 0))).await??;
+    let addresses: BTreeSet<IpAddr> = found.map(|a| a.ip().to_canonical()).collect();
+    if addresses.is_empty() {
+        return Err(std::io::Error::other("it has no address"));
+    }
+    Ok(addresses.into_iter().collect())
 }
 
 /// The lowest of a few pings to live nodes; a datacenter that does not answer comes last.

@@ -9,6 +9,7 @@ pub mod cql;
 mod discovery;
 pub mod health;
 mod node_cache;
+mod refresh;
 pub mod switches;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -45,13 +46,10 @@ pub enum ClusterError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Neither the stored host nor any known one answers.
-    #[error(
-        "unable to connect to any of cluster's known hosts (check that scylla-manager-agent runs there, that port {port} \
-         is open, and that the auth token is right): {reasons}"
-    )]
+    #[error("unable to connect to any of cluster's known hosts ({remedy}): {reasons}")]
     Unreachable {
-        /// Agent port.
-        port: u16,
+        /// What to look at.
+        remedy: String,
         /// One reason per host.
         reasons: String,
     },
@@ -64,6 +62,15 @@ pub enum ClusterError {
     /// A call to one host failed.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// The stored name of the first contact has no address.
+    #[error("{host}: the name cannot be resolved")]
+    Unresolved {
+        /// The name.
+        host: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// All managed clusters. Cheap to clone.
@@ -78,10 +85,11 @@ struct Shared {
     settings: Settings,
     client_lifetime: Duration,
     clients: Mutex<HashMap<ClusterId, CachedClient>>,
-    /// Counts calls of [`Clusters::forget`], so that what was on its way then is not cached.
+    /// Counts changes of clusters, so that what was on its way then is not cached.
     forgotten: AtomicU64,
     nodes: Mutex<HashMap<ClusterId, Arc<Nodes>>>,
     alternator: alternator::Pinger,
+    fresh: refresh::Wanted,
     /// Clusters whose tablet balancing a run wants off.
     holds: Mutex<Vec<ClusterId>>,
     hold_dropped: Notify,
@@ -106,6 +114,7 @@ impl Clusters {
             forgotten: AtomicU64::new(0),
             nodes: Mutex::default(),
             alternator: alternator::Pinger::default(),
+            fresh: refresh::Wanted::default(),
             holds: Mutex::default(),
             hold_dropped: Notify::new(),
         };
@@ -152,11 +161,17 @@ impl Clusters {
         Ok(client)
     }
 
-    /// Forgets client and facts of a cluster, after it was changed or deleted.
-    pub fn forget(&self, id: ClusterId) {
+    /// Forgets the client of a cluster that was changed. Facts about its nodes stay until they are refreshed, so
+    /// that a node that is down meanwhile is still checked.
+    fn forget_client(&self, id: ClusterId) {
         let mut clients = self.clients();
         self.shared.forgotten.fetch_add(1, Ordering::Release);
         clients.remove(&id);
+    }
+
+    /// Forgets all about a cluster that was deleted.
+    pub fn forget(&self, id: ClusterId) {
+        self.forget_client(id);
         self.shared.nodes.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use common::api::agent::NodeInfo;
 use common::ids::ClusterId;
 use futures::StreamExt;
-use tracing::{error, warn};
+use tracing::error;
 
 use super::topology::{Member, members};
 use super::{ClusterError, Clusters};
@@ -71,23 +71,6 @@ impl Clusters {
             cache.insert(id, nodes.clone());
         }
         Ok(nodes)
-    }
-
-    /// Refreshes every cluster; failures are logged.
-    pub async fn refresh_all(&self) {
-        let clusters = match self.shared.store.clusters().await {
-            Ok(clusters) => clusters,
-            Err(error) => {
-                error!(error = common::error::chain(&error), "Clusters cannot be read");
-                return;
-            }
-        };
-        let refreshes = clusters.iter().map(|c| async move { (c.id, self.refresh_nodes(c.id).await) });
-        for (id, outcome) in futures::future::join_all(refreshes).await {
-            if let Err(error) = outcome {
-                warn!(cluster = %id, error = common::error::chain(&error), "Node facts cannot be refreshed");
-            }
-        }
     }
 }
 
