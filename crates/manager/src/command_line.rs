@@ -3,12 +3,17 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, DEFAULT_CONFIG_FILE};
+use crate::config::{Config, ConfigError, DEFAULT_CONFIG_FILE};
+use crate::run::DaemonError;
+
+/// Limit for work on threads that cannot be cancelled, at the very end.
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// Central daemon of Scylla Manager: keeps clusters and tasks, runs the schedule, drives the agents.
 #[derive(Debug, Parser)]
@@ -60,32 +65,64 @@ pub fn main_with(arguments: Vec<OsString>) -> ExitCode {
     match start(&arguments.config_file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("\nSTARTUP ERROR: {error:#}\n");
+            eprintln!("\n{}: {}\n", error.headline(), common::error::chain(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-fn start(files: &[PathBuf]) -> anyhow::Result<()> {
+/// Why the process ends with a failure.
+#[derive(Debug, thiserror::Error)]
+enum FatalError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("start the threads of the runtime")]
+    Runtime(#[source] std::io::Error),
+    #[error("install the handlers of SIGINT and SIGTERM")]
+    Signals(#[source] std::io::Error),
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    #[error("a second signal came before everything had stopped; the next start resumes interrupted runs")]
+    Impatience,
+}
+
+impl FatalError {
+    fn headline(&self) -> &'static str {
+        match self {
+            Self::Impatience | Self::Daemon(DaemonError::Ended { .. }) => "ERROR",
+            Self::Config(_) | Self::Runtime(_) | Self::Signals(_) | Self::Daemon(_) => "STARTUP ERROR",
+        }
+    }
+}
+
+fn start(files: &[PathBuf]) -> Result<(), FatalError> {
     let config = Config::load(files)?;
     common::logging::init(config.log_settings());
     common::tls::install_provider();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let asked = async {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(FatalError::Runtime)?;
+    let outcome = runtime.block_on(run_until_signal(config));
+    // A transaction that has begun is finished; nothing else may hold the process back.
+    runtime.shutdown_timeout(LAST_WORK);
+    outcome
+}
+
+/// Runs the daemon; the first signal stops it, a second one does not wait.
+async fn run_until_signal(config: Config) -> Result<(), FatalError> {
+    let shutdown = CancellationToken::new();
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(FatalError::Signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(FatalError::Signals)?;
+    let twice = async {
+        for _ in 0..2 {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
             shutdown.cancel();
-            std::future::pending::<()>().await
-        };
-        tokio::select! {
-            outcome = crate::run(config, shutdown.clone()) => Ok(outcome?),
-            () = asked => Ok(()),
         }
-    })
+    };
+    tokio::select! {
+        outcome = crate::run(config, shutdown.clone()) => Ok(outcome?),
+        () = twice => Err(FatalError::Impatience),
+    }
 }

@@ -19,6 +19,6 @@ pub mod store;
 mod tls;
 
 pub use command_line::main_with;
-pub use run::{Assembled, StartError, assemble, run};
+pub use run::{Assembled, DaemonError, assemble, run};
 pub use secret::Secret;
 pub use state::Manager;

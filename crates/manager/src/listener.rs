@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::Layer;
+use tower::util::MapRequestLayer;
 use tracing::{debug, warn};
 
 /// Limit of a TLS handshake.
@@ -46,6 +49,7 @@ pub struct Server {
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
+    max_connections: usize,
 }
 
 impl Server {
@@ -61,7 +65,7 @@ impl Server {
     ) -> Result<Self, ListenError> {
         let listener =
             bind(address).await.map_err(|source| ListenError { key, address: address.to_owned(), source })?;
-        Ok(Self { listener, tls, router })
+        Ok(Self { listener, tls, router, max_connections: MAX_CONNECTIONS })
     }
 
     /// The address, with the port that the system chose for port 0.
@@ -75,11 +79,12 @@ impl Server {
     /// Serves until `stop`, then lets connections finish for at most `budget`.
     pub async fn serve(self, stop: CancellationToken, budget: Duration) {
         let mut connections = JoinSet::new();
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let slots = Arc::new(Semaphore::new(self.max_connections));
         let tls = self.tls.map(TlsAcceptor::from);
-        while let Some((tcp, peer)) = accept(&self.listener, &stop).await {
+        while let Some(Some((slot, tcp, peer))) =
+            stop.run_until_cancelled(accept(&self.listener, &slots)).await
+        {
             while connections.try_join_next().is_some() {}
-            let Ok(slot) = slots.clone().acquire_owned().await else { break };
             let (router, tls, stop) = (self.router.clone(), tls.clone(), stop.clone());
             connections.spawn(async move {
                 serve_connection(tcp, peer, tls, router, stop).await;
@@ -108,14 +113,15 @@ async fn bind(address: &str) -> std::io::Result<TcpListener> {
     }
 }
 
-async fn accept(listener: &TcpListener, stop: &CancellationToken) -> Option<(TcpStream, SocketAddr)> {
+/// The next connection and its slot. The slot comes first, so that what is beyond the limit waits in the kernel.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    let slot = slots.clone().acquire_owned().await.ok()?;
     loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return None,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok(connection) => return Some(connection),
+        match listener.accept().await {
+            Ok((tcp, peer)) => return Some((slot, tcp, peer)),
             Err(error) => {
                 warn!(%error, "Connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -147,9 +153,15 @@ async fn serve_http(
     router: Router,
     stop: CancellationToken,
 ) {
+    // The access log names the client.
+    let with_peer = move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request
+    };
+    let service = MapRequestLayer::new(with_peer).layer(router);
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     tokio::pin!(connection);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,
@@ -160,5 +172,89 @@ async fn serve_http(
     };
     if let Err(error) = outcome {
         debug!(%peer, %error, "Connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    async fn server(router: Router) -> (Server, SocketAddr) {
+        let server = Server::bind("http", "127.0.0.1:0", None, router).await.unwrap();
+        let address = server.local_addr().unwrap();
+        (server, address)
+    }
+
+    async fn answer(mut client: TcpStream) -> String {
+        let mut text = String::new();
+        // A connection that is closed by force counts as an empty answer.
+        let _ = client.read_to_string(&mut text).await;
+        text
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_names_its_setting() {
+        let (_server, address) = server(Router::new()).await;
+        let error = Server::bind("http", &address.to_string(), None, Router::new()).await.err().unwrap();
+        let text = common::error::chain(&error);
+        assert!(text.contains(&address.to_string()) && text.contains("`http`"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_stop_lets_a_request_end_and_closes_an_idle_connection() {
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let handler = {
+            let (begun, go_on) = (begun.clone(), go_on.clone());
+            move |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move {
+                begun.notify_one();
+                go_on.notified().await;
+                format!("good bye {}", peer.ip())
+            }
+        };
+        let (server, address) = server(Router::new().route("/", get(handler))).await;
+        let stop = CancellationToken::new();
+        let client = async {
+            let idle = TcpStream::connect(address).await.unwrap();
+            let mut busy = TcpStream::connect(address).await.unwrap();
+            busy.write_all(GET).await.unwrap();
+            begun.notified().await;
+            stop.cancel();
+            assert_eq!(answer(idle).await, "");
+            assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+            go_on.notify_one();
+            assert!(answer(busy).await.ends_with("good bye 127.0.0.1"));
+        };
+        tokio::join!(server.serve(stop.clone(), Duration::from_secs(60)), client);
+    }
+
+    #[tokio::test]
+    async fn a_stop_is_heard_while_all_slots_are_taken_and_ends_what_never_ends() {
+        let begun = Arc::new(Notify::new());
+        let handler = {
+            let begun = begun.clone();
+            move || async move {
+                begun.notify_one();
+                std::future::pending::<()>().await;
+            }
+        };
+        let (server, address) = server(Router::new().route("/", get(handler))).await;
+        let server = Server { max_connections: 1, ..server };
+        let stop = CancellationToken::new();
+        let client = async {
+            let mut first = TcpStream::connect(address).await.unwrap();
+            first.write_all(GET).await.unwrap();
+            begun.notified().await;
+            let mut waiting = TcpStream::connect(address).await.unwrap();
+            waiting.write_all(GET).await.unwrap();
+            stop.cancel();
+            assert_eq!((answer(first).await, answer(waiting).await), (String::new(), String::new()));
+        };
+        tokio::join!(server.serve(stop.clone(), Duration::from_millis(50)), client);
     }
 }

@@ -1,5 +1,6 @@
 //! The daemon from start to stop (spec manager.md 1.2, 1.3).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use axum::routing::get;
 use common::http_client::Transport;
 use common::task::TaskType;
 use prometheus::{Registry, TextEncoder};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::agent_client::{self, Settings, TransportError};
 use crate::backup::locks::ClusterLocks;
@@ -26,12 +27,15 @@ use crate::{Manager, rest, service_discovery, tls};
 /// How long requests may take to end after a stop was asked for.
 const DRAIN_BUDGET: Duration = Duration::from_secs(30);
 
+/// How long the start waits for facts about nodes. Ports are bound already; requests wait in the kernel.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
 /// How often rows of old runs are deleted.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(24 * 3600);
 
-/// Why the daemon did not start.
+/// Why the daemon did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum DaemonError {
     /// The database.
     #[error("open the database")]
     Store(#[from] StoreError),
@@ -47,6 +51,12 @@ pub enum StartError {
     /// Two metrics of one name: a mistake of the program.
     #[error("register metrics")]
     Metrics(#[from] prometheus::Error),
+    /// Something that runs until the stop ended before it: a mistake of the program.
+    #[error("{part} ended unexpectedly; see the log, and start the daemon again")]
+    Ended {
+        /// What ended.
+        part: &'static str,
+    },
 }
 
 /// Everything built, nothing started.
@@ -64,7 +74,7 @@ pub struct Assembled {
 ///
 /// # Errors
 /// The database cannot be used.
-pub async fn assemble(config: Config, transport: Transport, clock: Clock) -> Result<Assembled, StartError> {
+pub async fn assemble(config: Config, transport: Transport, clock: Clock) -> Result<Assembled, DaemonError> {
     let store = Store::open(&config.database.path).await?;
     let registry = Registry::new();
     let metrics = Metrics::new(&registry)?;
@@ -93,7 +103,7 @@ pub async fn assemble(config: Config, transport: Transport, clock: Clock) -> Res
 ///
 /// # Errors
 /// It could not start.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), StartError> {
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), DaemonError> {
     info!(version = common::version::VERSION, pid = std::process::id(), "Scylla Manager starts");
     info!(config = config.masked_json(), "Effective configuration");
     let ignored = config.ignored_sections();
@@ -104,28 +114,86 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
     let Assembled { manager, driver, registry } = assemble(config, transport, Clock::system()).await?;
     let servers = listen(&manager, registry).await?;
 
+    if !first_look(&manager, &shutdown).await {
+        return Ok(());
+    }
+
     // Servers stop first, then the scheduler, which has to record how runs ended.
     let scheduler_stop = CancellationToken::new();
-    let mut background = JoinSet::new();
-    background.spawn(driver.run(scheduler_stop.clone()));
-    background.spawn(keep_nodes_fresh(manager.clone(), shutdown.clone()));
-    background.spawn(expire_runs(manager.clone(), shutdown.clone()));
-    let clusters = manager.clusters.clone();
-    let forgotten = shutdown.clone();
-    background.spawn(async move { clusters.release_forgotten(forgotten).await });
+    let mut background = Parts::default();
+    background.spawn("scheduler", driver.run(scheduler_stop.clone()));
+    let (clusters, stop) = (manager.clusters.clone(), shutdown.clone());
+    let period = manager.config.config_cache.update_frequency;
+    background.spawn("refresh of node facts", async move { clusters.keep_fresh(period, stop).await });
+    background.spawn("expiry of runs", expire_runs(manager.clone(), shutdown.clone()));
+    let (clusters, stop) = (manager.clusters.clone(), shutdown.clone());
+    background.spawn("care for switches", async move { clusters.release_forgotten(stop).await });
     align_health_checks(&manager).await;
-    let mut serving = JoinSet::new();
+    let mut serving = Parts::default();
     for server in servers {
-        serving.spawn(server.serve(shutdown.clone(), DRAIN_BUDGET));
+        serving.spawn("listener", server.serve(shutdown.clone(), DRAIN_BUDGET));
     }
-    while serving.join_next().await.is_some() {}
+    let outcome = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ok(()),
+        part = background.next_end() => Err(DaemonError::Ended { part }),
+        part = serving.next_end() => Err(DaemonError::Ended { part }),
+    };
     info!("Scylla Manager stops");
+    shutdown.cancel();
+    serving.all_ended().await;
     scheduler_stop.cancel();
-    while background.join_next().await.is_some() {}
+    background.all_ended().await;
     if let Err(error) = manager.store.checkpoint().await {
         error!(error = common::error::chain(&error), "The database's log cannot be moved into its file");
     }
-    Ok(())
+    outcome
+}
+
+/// What runs until the stop, with a name for each; a panic of one is noticed and not survived.
+#[derive(Default)]
+struct Parts {
+    set: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Parts {
+    fn spawn(&mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let id = self.set.spawn(work).id();
+        self.names.insert(id, name);
+    }
+
+    /// Waits for one to end, forever if there is none. Cancel-safe.
+    async fn next_end(&mut self) -> &'static str {
+        let id = match self.set.join_next_with_id().await {
+            None => std::future::pending().await,
+            Some(Ok((id, ()))) => id,
+            Some(Err(failed)) => failed.id(),
+        };
+        self.names.get(&id).copied().unwrap_or("a part of the daemon")
+    }
+
+    async fn all_ended(&mut self) {
+        while let Some(ended) = self.set.join_next().await {
+            if let Err(error) = ended {
+                error!(%error, "A part of the daemon failed");
+            }
+        }
+    }
+}
+
+/// Fills the cache of node facts before anybody asks; what hangs is left to later refreshes. Says whether the
+/// daemon is still wanted.
+async fn first_look(manager: &Manager, shutdown: &CancellationToken) -> bool {
+    let look = tokio::time::timeout(FIRST_LOOK, manager.clusters.refresh_all());
+    match shutdown.run_until_cancelled(look).await {
+        None => false,
+        Some(Ok(())) => true,
+        Some(Err(_)) => {
+            warn!(limit = ?FIRST_LOOK, "Some clusters do not answer in time");
+            true
+        }
+    }
 }
 
 async fn align_health_checks(manager: &Manager) {
@@ -136,7 +204,7 @@ async fn align_health_checks(manager: &Manager) {
     }
 }
 
-async fn listen(manager: &Arc<Manager>, registry: Registry) -> Result<Vec<Server>, StartError> {
+async fn listen(manager: &Arc<Manager>, registry: Registry) -> Result<Vec<Server>, DaemonError> {
     let config = &manager.config;
     let mut servers = Vec::new();
     let api = rest::router(manager.clone());
@@ -169,18 +237,6 @@ fn metrics_text(registry: &Registry) -> Result<String, (http::StatusCode, String
     TextEncoder::new()
         .encode_to_string(&registry.gather())
         .map_err(|e| (http::StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
-}
-
-/// Refreshes the facts about all nodes now and then.
-async fn keep_nodes_fresh(manager: Arc<Manager>, shutdown: CancellationToken) {
-    let period = manager.config.config_cache.update_frequency;
-    let forever = async {
-        loop {
-            manager.clusters.refresh_all().await;
-            tokio::time::sleep(period).await;
-        }
-    };
-    shutdown.run_until_cancelled(forever).await;
 }
 
 /// Deletes rows of runs that are too old, once a day.

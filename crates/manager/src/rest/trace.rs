@@ -49,7 +49,7 @@ async fn answer(request: Request, next: Next) -> Response {
         Some(LoggedError(error)) => {
             tracing::info!(%method, %uri, remote, status, bytes, duration_ms, error, "Request refused");
         }
-        None => tracing::debug!(%method, %uri, remote, status, bytes, duration_ms, "Request answered"),
+        None => tracing::info!(%method, %uri, remote, status, bytes, duration_ms, "Request answered"),
     }
     response
 }
