@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::operations::format_time;
 use super::{CallError, Params, Rclone, Remote, reply};
-use crate::storage::{Depth, Entry, EntryKind, StorageError};
+use crate::storage::{Depth, Entry, EntryKind, Place, StorageError};
 
 /// Items that are written at once; a listing of fewer is answered in one piece.
 const BATCH: usize = 200;
@@ -65,7 +65,7 @@ impl Rclone {
         while first.len() < BATCH {
             match batches.try_next().await {
                 Ok(Some(items)) => first.extend(items),
-                Ok(None) => return whole(&remote, first).await,
+                Ok(None) => return Ok(reply(&json!({ "list": Vec::from(first) }), 0)),
                 Err(error) => return Err(refusal(&remote, error)),
             }
         }
@@ -165,14 +165,19 @@ fn batches(remote: Remote, filter: Filter) -> Items {
     let list = async move {
         let below = remote.below.as_str();
         let mut entries = remote.place.store.list(&remote.place.path, filter.depth());
-        let mut batch = Vec::new();
+        let (mut batch, mut any) = (Vec::new(), false);
         loop {
-            match entries.next().await {
+            let next = entries.next().await;
+            any |= next.is_some();
+            match next {
                 Some(Ok(entry)) if filter.shows(&entry) => batch.push(filter.item(below, entry)),
                 Some(Ok(_)) => {}
                 // The receiver is dropped only together with this.
                 Some(Err(error)) => return drop(sender.send(Err(error)).await),
-                None => return drop(sender.send(Ok(batch)).await),
+                None => {
+                    let last = if any { Ok(()) } else { must_not_be_a_file(&remote).await };
+                    return drop(sender.send(last.map(|()| batch)).await);
+                }
             }
             if batch.len() == BATCH && sender.send(Ok(std::mem::take(&mut batch))).await.is_err() {
                 return;
@@ -183,18 +188,17 @@ fn batches(remote: Remote, filter: Filter) -> Items {
     stream::select(receiver.map(Some), driver).filter_map(ready).boxed()
 }
 
-/// A short listing. An empty one of an object store may hide that a file was named instead of a directory.
-async fn whole(remote: &Remote, items: VecDeque<WireItem>) -> Result<Response, CallError> {
-    let store = &remote.place.store;
-    let may_be_file = items.is_empty() && !store.is_local() && remote.below.is_root();
-    if may_be_file
-        && !remote.place.path.bucket_and_key().1.is_empty()
-        && store.stat(&remote.place.path).await.is_ok()
-    {
-        return Err(StorageError::NotADirectory { path: remote.place.to_string() }.into());
+/// An object store has no directories, so a file in place of one shows only when there is nothing below it.
+async fn must_not_be_a_file(remote: &Remote) -> Result<(), StorageError> {
+    let Place { store, path } = &remote.place;
+    if store.is_local() || !remote.below.is_root() || path.bucket_and_key().1.is_empty() {
+        return Ok(());
     }
-    let items: Vec<WireItem> = items.into();
-    Ok(reply(&json!({ "list": items }), 0))
+    match store.stat(path).await {
+        Ok(_) => Err(StorageError::NotADirectory { path: remote.place.to_string() }),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// A file in place of the directory is a bad request only if `fs` names it.
@@ -207,7 +211,8 @@ fn refusal(remote: &Remote, error: StorageError) -> CallError {
 
 fn streamed(first: VecDeque<WireItem>, rest: Items) -> Response {
     let head = stream::iter([Ok(first.into_iter().collect::<Vec<_>>())]);
-    let chunks = head.chain(rest).enumerate().map(|(index, batch)| {
+    let batches = head.chain(rest).try_filter(|batch| ready(!batch.is_empty()));
+    let chunks = batches.enumerate().map(|(index, batch)| {
         let batch = batch.inspect_err(|error| {
             let error = common::error::chain(error);
             tracing::error!(error, "Listing failed; the connection is broken off");
@@ -217,7 +222,13 @@ fn streamed(first: VecDeque<WireItem>, rest: Items) -> Response {
     });
     let tail = stream::iter([Ok(Bytes::from_static(b"]}\n"))]);
     let headers = [(header::CONTENT_TYPE, "application/json")];
-    (headers, Body::from_stream(chunks.chain(tail))).into_response()
+    // An error is the last thing that comes, whoever goes on asking.
+    let until_error = chunks.chain(tail).scan(false, |failed, piece| {
+        let shown = (!*failed).then_some(piece);
+        *failed = matches!(shown, Some(Err(_)));
+        ready(shown)
+    });
+    (headers, Body::from_stream(until_error)).into_response()
 }
 
 /// Why a body ends early.
@@ -229,11 +240,8 @@ enum BrokenListing {
     Encode(#[source] serde_json::Error),
 }
 
-/// `before`, then the items; an empty batch writes nothing.
+/// `before`, then the items.
 fn encode(before: &str, batch: &[WireItem]) -> Result<Bytes, serde_json::Error> {
-    if batch.is_empty() {
-        return Ok(Bytes::new());
-    }
     let mut text = before.as_bytes().to_vec();
     for (index, item) in batch.iter().enumerate() {
         if index > 0 {
