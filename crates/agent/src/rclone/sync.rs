@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::core::parse_rate;
 use super::{CallError, Params, Rclone, Work, empty, work};
 use crate::size_suffix::RatePair;
+use crate::storage::ObjectPath;
 use crate::transfer::{CopyPaths, DirTransfer};
 
 /// Settings of the process that a job changes before it starts; absent ones stay as they are.
@@ -24,6 +25,7 @@ impl Settings {
         Ok(Self { transfers, rate })
     }
 
+    /// Comes last: a call that is refused changes nothing.
     fn apply(&self, rclone: &Rclone) -> Result<u32, CallError> {
         if let Some(transfers) = self.transfers {
             rclone.engine.transfers().set(transfers)?;
@@ -44,11 +46,10 @@ impl Rclone {
         let (from, to) = self.remotes.pair(params)?;
         from.check_local()?;
         let suffix = suffix(params)?;
-        let overwrite = params.structure::<HashSet<String>>("overwrite")?;
-        let settings = Settings::read(params)?;
+        let overwrite = relative_paths(params, "overwrite")?.into_iter().collect::<HashSet<_>>();
+        let transfers = Some(Settings::read(params)?.apply(self)?);
         let this = self.clone();
         Ok(work(move |context| async move {
-            let transfers = Some(settings.apply(&this)?);
             let (from, to) = (from.place, to.place);
             let dir = DirTransfer { from, to, suffix, overwrite, remove_source, transfers };
             this.engine.transfer_dir(&context, dir).await?;
@@ -59,11 +60,10 @@ impl Rclone {
     pub(super) fn copy_paths(self: &Arc<Self>, params: &Params) -> Result<Work, CallError> {
         let (from, to) = self.remotes.pair(params)?;
         to.check_local()?;
-        let paths = relative_paths(params)?;
-        let settings = Settings::read(params)?;
+        let paths = relative_paths(params, "paths")?;
+        let transfers = Some(Settings::read(params)?.apply(self)?);
         let this = self.clone();
         Ok(work(move |context| async move {
-            let transfers = Some(settings.apply(&this)?);
             let copy = CopyPaths { from: from.place, to: to.place, paths, transfers };
             this.engine.copy_paths(&context, copy).await?;
             Ok(empty())
@@ -72,7 +72,7 @@ impl Rclone {
 
     pub(super) fn verify(self: &Arc<Self>, params: &Params) -> Result<Work, CallError> {
         let dir = self.remotes.remote(params)?;
-        let paths = relative_paths(params)?;
+        let paths = relative_paths(params, "paths")?;
         let this = self.clone();
         Ok(work(move |context| async move {
             this.engine.verify(&context, &dir.place, &paths).await?;
@@ -90,8 +90,12 @@ fn suffix(params: &Params) -> Result<Option<String>, CallError> {
     Ok((!suffix.is_empty()).then(|| suffix.to_owned()))
 }
 
-/// Paths without `.` and `..`.
-fn relative_paths(params: &Params) -> Result<Vec<String>, CallError> {
-    let paths: Vec<String> = params.structure("paths")?;
-    paths.iter().map(|p| Ok(crate::storage::ObjectPath::parse(p)?.as_str().to_owned())).collect()
+/// Names of files below a directory, without `.` and `..`.
+fn relative_paths(params: &Params, key: &'static str) -> Result<Vec<String>, CallError> {
+    let paths: Vec<String> = params.structure(key)?;
+    let clean = |path: &String| match ObjectPath::parse(path)? {
+        path if path.is_root() => Err(CallError::BadRequest(format!("{key}: an empty name is no file"))),
+        path => Ok(path.as_str().to_owned()),
+    };
+    paths.iter().map(clean).collect()
 }
