@@ -22,7 +22,7 @@ use crate::cpu::{CPUSET_FILE, CpuPinning};
 use crate::jobs::{Clock, Jobs, system_clock};
 use crate::listener::{ListenError, Server};
 use crate::metrics::{EngineTotals, Metrics, TotalsSource};
-use crate::rclone::{Rclone, Remotes};
+use crate::rclone::{Rclone, Remotes, impatient};
 use crate::scylla_api::{ScyllaApi, ScyllaError};
 use crate::scylla_proxy::Proxy;
 use crate::startup::{NodeFacts, ScyllaDown, wait_for_api};
@@ -313,10 +313,11 @@ fn rclone(config: &Config, facts: &NodeFacts, jobs: Arc<Jobs>, metrics: &Arc<Met
     let observer = Arc::new(move |host: &str, method: &str, status: u16| {
         answers.with_label_values(&[host, method, &status.to_string()]).inc();
     });
-    let stores = Stores::open(config, &facts.data_directory, &limits, observer);
+    let stores = Stores::open(config, &facts.data_directory, &limits, observer.clone());
+    let checks = Stores::open(&impatient(config), &facts.data_directory, &limits, observer);
     let remotes =
         Remotes { stores, data: facts.data_directory.clone(), localstorage: config.localstorage.clone() };
-    Rclone { engine: Engine::new(config, limits), jobs, remotes, metrics: metrics.clone() }
+    Rclone::new(Engine::new(config, limits), jobs, remotes, checks, metrics.clone())
 }
 
 /// Sums over all jobs, for metrics.

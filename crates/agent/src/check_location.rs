@@ -8,7 +8,7 @@ use common::location::{Location, Provider};
 use crate::agent::fill_region;
 use crate::cloud::{Cloud, MetadataEndpoints};
 use crate::config::{Config, S3Config};
-use crate::rclone::{CallError, check_permissions};
+use crate::rclone::{CallError, check_permissions, impatient};
 use crate::size_suffix::RatePair;
 use crate::storage::local::LocalStore;
 use crate::storage::s3::S3Store;
@@ -58,7 +58,7 @@ pub async fn check_location(
         let env = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         say(&format!("credentials: {}", credential_source(&config.s3, env)));
     }
-    let store = open(&config, location)?;
+    let store = open(&impatient(&config), location)?;
     let path = ObjectPath::parse(location.bucket()).map_err(CallError::from)?;
     check_permissions(&Place::new(store, path), |step| say(&format!("{step}: ok"))).await?;
     Ok(())

@@ -23,15 +23,18 @@ use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 pub use error::CallError;
 pub use params::Params;
 pub use permissions::{CheckStep, check_permissions};
 pub use remote::{Remote, Remotes};
 
+use crate::config::Config;
 use crate::jobs::{JobContext, JobError, Jobs};
 use crate::metrics::Metrics;
 use crate::scylla_proxy::Peer;
+use crate::storage::Stores;
 use crate::transfer::Engine;
 
 /// Where the calls are.
@@ -50,6 +53,9 @@ where
     Box::new(move |context| work(context).boxed())
 }
 
+/// Uploads by `operations/put` at once: each may hold a part of its file in memory.
+const PUTS: usize = 4;
+
 /// Everything the calls need.
 pub struct Rclone {
     /// Moves files.
@@ -58,8 +64,31 @@ pub struct Rclone {
     pub jobs: Arc<Jobs>,
     /// Providers.
     pub remotes: Remotes,
+    /// The same providers with one attempt per request: whoever checks permissions wants to know now.
+    checks: Stores,
     /// Counts what is refused.
-    pub metrics: Arc<Metrics>,
+    metrics: Arc<Metrics>,
+    puts: Semaphore,
+}
+
+impl Rclone {
+    /// Calls on `remotes`; `checks` are the same providers with [`impatient`] settings.
+    pub fn new(
+        engine: Arc<Engine>,
+        jobs: Arc<Jobs>,
+        remotes: Remotes,
+        checks: Stores,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { engine, jobs, remotes, checks, metrics, puts: Semaphore::new(PUTS) }
+    }
+}
+
+/// A configuration with one attempt per request, for permission checks (spec agent.md 2.6.10).
+pub fn impatient(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.rclone.low_level_retries = 1;
+    config
 }
 
 macro_rules! calls {
@@ -108,6 +137,29 @@ pub fn call_path(call: &str) -> Option<&'static str> {
     Call::ALL.iter().find(|(name, _, _)| *name == call).map(|(_, path, _)| *path)
 }
 
+/// Calls of the original's engine that are left out on purpose.
+const ABSENT: [&str; 14] = [
+    "job/status",
+    "job/list",
+    "core/stats",
+    "core/transferred",
+    "core/aggregated",
+    "core/group-list",
+    "operations/mkdir",
+    "operations/copyurl",
+    "operations/uploadfile",
+    "sync/sync",
+    "rc/noop",
+    "rc/list",
+    "config/dump",
+    "backend/command",
+];
+
+/// A name for a call that does not exist. There are few, so that callers cannot fill the metrics.
+fn absent(call: &str) -> &'static str {
+    ABSENT.into_iter().find(|name| *name == call).unwrap_or("other")
+}
+
 /// Answers any request below `/agent/rclone/`.
 pub async fn handle(State(rclone): State<Arc<Rclone>>, request: Request<Body>) -> Response {
     let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().to_owned();
@@ -122,7 +174,7 @@ pub async fn handle(State(rclone): State<Arc<Rclone>>, request: Request<Body>) -
         Some((_, _, call)) => rclone.run(*call, &path, request).await,
         None => {
             tracing::warn!(path, peer, "Call that is not exposed was refused");
-            rclone.metrics.count_unexposed(&peer, &path);
+            rclone.metrics.count_unexposed(&peer, absent(&path));
             let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
             (StatusCode::NOT_FOUND, kind, "{\"message\":\"Not found\",\"status\":404}\n").into_response()
         }
@@ -141,9 +193,9 @@ impl Rclone {
             }
         };
         let outcome = match call {
-            Call::Cat => self.cat(&params).await,
-            Call::List => self.list(&params).await,
-            Call::Put => self.put(&params, content_length(&head.headers), body).await,
+            Call::Cat | Call::List | Call::Put => {
+                self.run_streaming(call, &params, content_length(&head.headers), body).await
+            }
             call => self.run_simple(call, &params).await,
         };
         outcome.unwrap_or_else(|error| {
@@ -157,10 +209,29 @@ impl Rclone {
         })
     }
 
+    /// Runs a call that reads or writes a stream: there is nobody to stream for in the background.
+    async fn run_streaming(
+        &self,
+        call: Call,
+        params: &Params,
+        length: Option<u64>,
+        body: Body,
+    ) -> Result<Response, CallError> {
+        if params.flag("_async")? {
+            return Err(CallError::BadRequest("_async: this call does not run in the background".into()));
+        }
+        match call {
+            Call::Cat => self.cat(params).await,
+            Call::List => self.list(params).await,
+            _ => self.put(params, length, body).await,
+        }
+    }
+
     /// Runs a call whose answer is a JSON object, at once or as a job.
     async fn run_simple(self: Arc<Self>, call: Call, params: &Params) -> Result<Response, CallError> {
+        let background = params.flag("_async")?;
         let work = self.prepare(call, params)?;
-        if !params.flag("_async")? {
+        if !background {
             return Ok(reply(&work(self.jobs.call()).await?, 0));
         }
         let group = params.text("_group")?.to_owned();
@@ -177,7 +248,8 @@ impl Rclone {
         Ok(reply(&json!({ "jobid": id }), id))
     }
 
-    /// Checks the parameters and returns the work to do; nothing has happened before it runs.
+    /// Checks the parameters and returns the work to do. Nothing has happened before it runs, but for the settings of
+    /// the process that come with a job.
     fn prepare(self: &Arc<Self>, call: Call, params: &Params) -> Result<Work, CallError> {
         match call {
             Call::BandwidthLimit => self.bandwidth_limit(params),

@@ -1,17 +1,23 @@
 //! `operations/*` on single files and directories (spec agent.md 2.6.7, 2.6.9, 2.6.11, 2.6.14, 2.6.15).
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use common::api::agent::{About, Deleted, FileInfo};
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt};
 use http::header;
 
 use super::remote::check_move;
 use super::{CallError, Params, Rclone, Remote, Work, empty, reply, to_json, work};
 use crate::storage::{ObjectPath, StorageError};
+
+/// A caller that sends nothing of its content for so long has gone.
+const SILENCE: Duration = Duration::from_secs(300);
 
 impl Rclone {
     pub(super) fn about(self: &Arc<Self>, params: &Params) -> Result<Work, CallError> {
@@ -52,7 +58,8 @@ impl Rclone {
         body: Body,
     ) -> Result<Response, CallError> {
         let remote = self.remotes.remote(params)?;
-        let content = body.into_data_stream().map_err(std::io::Error::other);
+        let _turn = self.puts.acquire().await.expect("the semaphore is never closed");
+        let content = patient(body.into_data_stream().map_err(io::Error::other));
         let outcome = self.engine.put(&self.jobs.call(), &remote.place, length, content).await;
         outcome.map_err(|e| writing(e.into()))?;
         Ok(reply(&empty(), 0))
@@ -115,6 +122,11 @@ impl Rclone {
 
     pub(super) fn purge(self: &Arc<Self>, params: &Params) -> Result<Work, CallError> {
         let remote = self.remotes.remote(params)?;
+        // No manager means a whole bucket or keyspace; the original takes callers at their word.
+        if remote.place.path.bucket_and_key().1.is_empty() {
+            let text = "a whole bucket or keyspace cannot be purged; name a directory in it";
+            return Err(CallError::BadRequest(text.into()));
+        }
         Ok(work(move |context| async move {
             match remote.place.store.purge(&remote.place.path).await {
                 Ok(files) => context.deleted(files),
@@ -131,6 +143,21 @@ impl Rclone {
         let remote = self.remotes.remote(params)?;
         Err(CallError::Unsupported { provider: remote.place.store.provider().to_owned(), what })
     }
+}
+
+/// Fails when nothing arrives for too long, so that nobody keeps the others waiting for ever.
+fn patient(
+    body: impl Stream<Item = io::Result<Bytes>> + Send,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    futures::stream::try_unfold(Box::pin(body), |mut body| async move {
+        match tokio::time::timeout(SILENCE, body.try_next()).await {
+            Ok(next) => Ok(next?.map(|bytes| (bytes, body))),
+            Err(_) => {
+                let text = format!("no content for {} s", SILENCE.as_secs());
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
+        }
+    })
 }
 
 /// A file named by one of `paths`. An empty name would be the directory itself.

@@ -54,8 +54,10 @@ impl Rclone {
         if params.flag("eventBasedHold")? {
             return Err(unsupported("event-based-hold", provider(), "event based hold"));
         }
+        let store = self.checks.get(remote.place.store.provider()).unwrap_or(&remote.place.store);
+        let place = Place::new(store.clone(), remote.place.path);
         Ok(work(move |_| async move {
-            check_permissions(&remote.place, |_| {}).await?;
+            check_permissions(&place, |_| {}).await?;
             Ok(empty())
         }))
     }
@@ -93,16 +95,17 @@ async fn try_steps(
 ) -> Result<(), CallError> {
     let store = &place.store;
     let payload = Payload::new(Bytes::from_static(CONTENT), store.wants());
-    step(CheckStep::Put, done, store.put(file, &payload).await)?;
-    step(CheckStep::List, done, find(place, dir).await)?;
-    let reader = step(CheckStep::Open, done, store.open(file, None).await)?;
+    let provider = store.provider();
+    step(provider, CheckStep::Put, done, store.put(file, &payload).await)?;
+    step(provider, CheckStep::List, done, find(place, dir).await)?;
+    let reader = step(provider, CheckStep::Open, done, store.open(file, None).await)?;
     let read = reader.bytes.try_fold(Vec::new(), |mut all, bytes| async move {
         all.extend_from_slice(&bytes);
         Ok(all)
     });
     let read = read.await.and_then(|bytes| compare(file, &bytes));
-    step(CheckStep::Read, done, read)?;
-    step(CheckStep::Remove, done, store.delete(file).await)
+    step(provider, CheckStep::Read, done, read)?;
+    step(provider, CheckStep::Remove, done, store.delete(file).await)
 }
 
 /// The listing must show what was just written.
@@ -125,6 +128,7 @@ fn compare(file: &ObjectPath, bytes: &[u8]) -> Result<(), StorageError> {
 }
 
 fn step<T>(
+    provider: &str,
     step: CheckStep,
     done: &impl Fn(CheckStep),
     outcome: Result<T, StorageError>,
@@ -135,21 +139,41 @@ fn step<T>(
             Ok(value)
         }
         Err(error) => {
-            let status = status(&error);
+            let status = status(provider, step, &error);
             let source = Box::new(CallError::Storage(error));
             Err(CallError::Check { operation: step.as_str(), status, source })
         }
     }
 }
 
-/// 400 where the user can do something: local providers, and services that explain themselves.
-fn status(error: &StorageError) -> StatusCode {
-    let internal = match error {
-        StorageError::Service(service) => !service.documented,
-        StorageError::Credentials { .. } | StorageError::Unreachable { .. } | StorageError::Config { .. } => {
-            true
-        }
-        _ => false,
+/// 400 where the caller can mend it. On S3 only a documented refusal of the upload counts as that.
+fn status(provider: &str, step: CheckStep, error: &StorageError) -> StatusCode {
+    let documented = match error {
+        StorageError::BucketNotFound { .. } => true,
+        error => error.service().is_some_and(|service| service.documented),
     };
-    if internal { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::BAD_REQUEST }
+    if provider != "s3" || (step == CheckStep::Put && documented) {
+        StatusCode::BAD_REQUEST
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_follow_provider_and_step() {
+        let missing = || StorageError::BucketNotFound { bucket: "b".into() };
+        let keys = || StorageError::Credentials { reason: "none".into() };
+        for (provider, step, error, expected) in [
+            ("s3", CheckStep::Put, missing(), 400),
+            ("s3", CheckStep::List, missing(), 500),
+            ("s3", CheckStep::Put, keys(), 500),
+            ("localstorage", CheckStep::Open, StorageError::NotFound { path: "x".into() }, 400),
+        ] {
+            assert_eq!(status(provider, step, &error).as_u16(), expected, "{provider} {step}");
+        }
+    }
 }
