@@ -12,6 +12,8 @@ mod params;
 mod permissions;
 mod remote;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
