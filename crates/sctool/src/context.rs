@@ -1,0 +1,265 @@
+//! What a command works with: the manager's API, the two output streams, the clock and the zone.
+
+use std::fmt::Arguments;
+use std::io::Write;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use common::api::Endpoint;
+use common::http_client::{Call, ClientError, HttpClient, decode, endpoint_call};
+use reqwest::header::HeaderMap;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cli::shared::OutputFormat;
+use crate::env::Env;
+use crate::error::CliError;
+use crate::render::View;
+
+/// Time after which a slow command says why it takes so long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Version of every JSON document that `-o json` prints.
+const JSON_SCHEMA: u32 = 1;
+
+/// Keys whose values never appear in a dump of the traffic.
+const SECRETS: [&str; 5] =
+    ["auth_token", "password", "alternator_secret_access_key", "ssl_user_key_file", "ssl_user_cert_file"];
+
+/// One invocation of one command.
+pub struct Ctx<'a> {
+    pub env: &'a Env,
+    pub view: View,
+    http: HttpClient,
+    base: String,
+    out: &'a mut (dyn Write + Send),
+    err: &'a mut (dyn Write + Send),
+}
+
+impl<'a> Ctx<'a> {
+    pub fn new(
+        env: &'a Env,
+        http: HttpClient,
+        base: String,
+        out: &'a mut (dyn Write + Send),
+        err: &'a mut (dyn Write + Send),
+    ) -> Self {
+        let view = View { tz: env.zone.tz, utf8: env.utf8_tables(), width: env.table_width() };
+        Self { env, view, http, base, out, err }
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        (self.env.now)()
+    }
+
+    /// Prints to stdout.
+    pub fn print(&mut self, text: &str) -> Result<(), CliError> {
+        Ok(self.out.write_all(text.as_bytes())?)
+    }
+
+    /// Prints a line to stderr.
+    pub fn note(&mut self, line: Arguments<'_>) -> Result<(), CliError> {
+        writeln!(self.err, "{line}")?;
+        Ok(self.err.flush()?)
+    }
+
+    /// Prints an error to stdout, where a walk over clusters goes on after it.
+    pub fn print_error_inline(&mut self, error: &CliError) -> Result<(), CliError> {
+        Ok(crate::error::print(error, self.out)?)
+    }
+
+    /// Prints either form of a result: text, or JSON with the schema version in front.
+    pub fn show(
+        &mut self,
+        format: OutputFormat,
+        text: impl FnOnce(&View) -> String,
+        json: impl FnOnce() -> Value,
+    ) -> Result<(), CliError> {
+        match format {
+            OutputFormat::Table => {
+                let text = text(&self.view);
+                self.print(&text)
+            }
+            OutputFormat::Json => {
+                let text = json_document(json())?;
+                self.print(&text)
+            }
+        }
+    }
+
+    /// Makes one typed call.
+    pub async fn call<E: Endpoint>(&mut self, args: &[&str], query: &E::Query) -> Result<E::Reply, CliError> {
+        let call = endpoint_call::<E>(&self.base, args, query, None)?;
+        self.answer(call).await
+    }
+
+    /// Makes one typed call with a body of its own making; the wire form leaves out more than the type does.
+    pub async fn call_with<E: Endpoint>(
+        &mut self,
+        args: &[&str],
+        query: &E::Query,
+        body: &Value,
+    ) -> Result<E::Reply, CliError> {
+        let call = endpoint_call::<E>(&self.base, args, query, None)?.json(json_bytes(body)?);
+        self.answer(call).await
+    }
+
+    /// Like [`call_with`](Self::call_with), but returns the ID at the end of the `Location` header.
+    pub async fn create<E: Endpoint<Query = ()>>(&mut self, args: &[&str], body: &Value) -> Result<String, CliError> {
+        let call = endpoint_call::<E>(&self.base, args, &(), None)?.json(json_bytes(body)?);
+        let (headers, _) = self.send(call).await?;
+        let location = headers.get("location").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let id = location.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        match uuid::Uuid::try_parse(id) {
+            Ok(id) => Ok(id.to_string()),
+            Err(_) => Err(CliError::text(format!("the server's answer names no ID: Location is {location:?}"))),
+        }
+    }
+
+    /// A call that may take long: after 5 s `notice` says why, once, on stderr.
+    pub async fn patiently<T>(
+        &mut self,
+        notice: &str,
+        work: impl AsyncFnOnce(&Requests<'_>) -> Result<T, ClientError>,
+    ) -> Result<T, CliError> {
+        let requests = Requests { http: &self.http, base: &self.base, dump: self.env.dumps_http(), log: Default::default() };
+        let result = {
+            let work = work(&requests);
+            tokio::pin!(work);
+            tokio::select! {
+                result = &mut work => result,
+                () = tokio::time::sleep(PATIENCE) => {
+                    writeln!(self.err, "NOTICE: {notice}")?;
+                    self.err.flush()?;
+                    work.await
+                }
+            }
+        };
+        let log = requests.log.into_inner().unwrap_or_default();
+        self.err.write_all(log.as_bytes())?;
+        Ok(result?)
+    }
+
+    async fn answer<T: serde::de::DeserializeOwned>(&mut self, call: Call) -> Result<T, CliError> {
+        let (method, url) = (call.method.clone(), call.url.clone());
+        let (_, bytes) = self.send(call).await?;
+        Ok(decode(&method, &url, &bytes)?)
+    }
+
+    async fn send(&mut self, call: Call) -> Result<(HeaderMap, bytes::Bytes), CliError> {
+        let requests = Requests { http: &self.http, base: &self.base, dump: self.env.dumps_http(), log: Default::default() };
+        let result = requests.send(call).await;
+        let log = requests.log.into_inner().unwrap_or_default();
+        self.err.write_all(log.as_bytes())?;
+        Ok(result?)
+    }
+}
+
+/// Sends requests and keeps the dump that `SCTOOL_DUMP_HTTP` asks for.
+pub struct Requests<'a> {
+    http: &'a HttpClient,
+    base: &'a str,
+    dump: bool,
+    log: std::sync::Mutex<String>,
+}
+
+impl Requests<'_> {
+    /// Makes one typed call, with a body if there is one.
+    pub async fn call<E: Endpoint>(
+        &self,
+        args: &[&str],
+        query: &E::Query,
+        body: Option<&Value>,
+    ) -> Result<E::Reply, ClientError> {
+        let mut call = endpoint_call::<E>(self.base, args, query, None)?;
+        if let Some(body) = body {
+            call = call.json(body.to_string().into_bytes());
+        }
+        let (method, url) = (call.method.clone(), call.url.clone());
+        let (_, bytes) = self.send(call).await?;
+        decode(&method, &url, &bytes)
+    }
+
+    async fn send(&self, call: Call) -> Result<(HeaderMap, bytes::Bytes), ClientError> {
+        self.record(|| format!("> {} {}\n{}", call.method, call.url, shown_body(&call.body)));
+        let result = self.http.send(call).await;
+        self.record(|| match &result {
+            Ok((headers, body)) => {
+                let location = headers.get("location").and_then(|value| value.to_str().ok());
+                let location = location.map(|text| format!(", Location: {text}")).unwrap_or_default();
+                format!("< success{location}\n{}", shown_body(body))
+            }
+            Err(error) => format!("< {}\n", common::error::chain(error)),
+        });
+        result
+    }
+
+    fn record(&self, text: impl FnOnce() -> String) {
+        if self.dump
+            && let Ok(mut log) = self.log.lock()
+        {
+            log.push_str(&text());
+        }
+    }
+}
+
+/// A body for the dump: secrets blanked, one line.
+fn shown_body(body: &[u8]) -> String {
+    if body.is_empty() {
+        return String::new();
+    }
+    match serde_json::from_slice::<Value>(body) {
+        Ok(mut value) => {
+            blank_secrets(&mut value);
+            format!("{value}\n")
+        }
+        Err(_) => format!("({} bytes that are not JSON)\n", body.len()),
+    }
+}
+
+fn blank_secrets(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map.iter_mut() {
+                match SECRETS.contains(&key.as_str()) && inner.as_str() != Some("") {
+                    true => *inner = Value::from("***"),
+                    false => blank_secrets(inner),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(blank_secrets),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Serialises something that consists of plain data.
+pub fn to_value(data: impl Serialize) -> Result<Value, CliError> {
+    serde_json::to_value(data).map_err(|error| CliError::text(format!("encode JSON: {error}")))
+}
+
+fn json_bytes(body: &Value) -> Result<Vec<u8>, CliError> {
+    serde_json::to_vec(body).map_err(|error| CliError::text(format!("encode JSON: {error}")))
+}
+
+fn json_document(result: Value) -> Result<String, CliError> {
+    let mut document = serde_json::Map::from_iter([("schema".to_owned(), Value::from(JSON_SCHEMA))]);
+    if let Value::Object(fields) = result {
+        document.extend(fields);
+    }
+    let text = serde_json::to_string_pretty(&document);
+    text.map(|text| text + "\n").map_err(|error| CliError::text(format!("encode JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dumps_hide_secrets() {
+        let body = br#"{"name":"prod","auth_token":"t","password":"p","nested":[{"password":"q"}],"username":"u"}"#;
+        assert_eq!(
+            shown_body(body),
+            "{\"auth_token\":\"***\",\"name\":\"prod\",\"nested\":[{\"password\":\"***\"}],\"password\":\"***\",\"username\":\"u\"}\n"
+        );
+    }
+}
