@@ -71,9 +71,8 @@ pub fn client(url: &str, cert: Option<ClientCert>, env: &Env) -> Result<HttpClie
 /// The manager's certificate is self-signed by default, so that there is nothing to check it against.
 fn tls(cert: Option<ClientCert>) -> Result<ClientConfig, CliError> {
     common::tls::install_provider();
-    let config = ClientConfig::builder()
-        .dangerous()
-        .with_custom_certificate_verifier(AcceptAnyCertificate::new());
+    let config =
+        ClientConfig::builder().dangerous().with_custom_certificate_verifier(AcceptAnyCertificate::new());
     match cert {
         None => Ok(config.with_no_client_auth()),
         Some(cert) => config
@@ -83,7 +82,8 @@ fn tls(cert: Option<ClientCert>) -> Result<ClientConfig, CliError> {
 }
 
 fn is_loopback(url: &str) -> bool {
-    let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let host =
+        reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -4,6 +4,7 @@ use std::fmt::Arguments;
 use std::io::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use common::api::Endpoint;
 use common::http_client::{Call, ClientError, HttpClient, decode, endpoint_call};
@@ -57,6 +58,16 @@ impl<'a> Ctx<'a> {
         Ok(self.out.write_all(text.as_bytes())?)
     }
 
+    /// Makes what was printed visible now.
+    pub fn flush(&mut self) -> Result<(), CliError> {
+        Ok(self.out.flush()?)
+    }
+
+    /// Prints an error to stderr where the command goes on after it.
+    pub fn print_error(&mut self, error: &CliError) -> Result<(), CliError> {
+        Ok(crate::error::print(error, self.err)?)
+    }
+
     /// Prints a line to stderr.
     pub fn note(&mut self, line: Arguments<'_>) -> Result<(), CliError> {
         writeln!(self.err, "{line}")?;
@@ -90,7 +101,7 @@ impl<'a> Ctx<'a> {
     /// Makes one typed call.
     pub async fn call<E: Endpoint>(&mut self, args: &[&str], query: &E::Query) -> Result<E::Reply, CliError> {
         let call = endpoint_call::<E>(&self.base, args, query, None)?;
-        self.answer(call).await
+        self.answer(call, None).await
     }
 
     /// Makes one typed call with a body of its own making; the wire form leaves out more than the type does.
@@ -101,105 +112,85 @@ impl<'a> Ctx<'a> {
         body: &Value,
     ) -> Result<E::Reply, CliError> {
         let call = endpoint_call::<E>(&self.base, args, query, None)?.json(json_bytes(body)?);
-        self.answer(call).await
+        self.answer(call, None).await
     }
 
-    /// Like [`call_with`](Self::call_with), but returns the ID at the end of the `Location` header.
-    pub async fn create<E: Endpoint<Query = ()>>(&mut self, args: &[&str], body: &Value) -> Result<String, CliError> {
+    /// A call that may take long: after 5 s `notice` says why, once, on stderr.
+    pub async fn call_slow<E: Endpoint>(
+        &mut self,
+        notice: &str,
+        args: &[&str],
+        query: &E::Query,
+        body: Option<&Value>,
+    ) -> Result<E::Reply, CliError> {
+        let mut call = endpoint_call::<E>(&self.base, args, query, None)?;
+        if let Some(body) = body {
+            call = call.json(json_bytes(body)?);
+        }
+        self.answer(call, Some(notice)).await
+    }
+
+    /// Creates something; the reply is the ID at the end of the `Location` header.
+    pub async fn create<E: Endpoint<Query = ()>>(
+        &mut self,
+        args: &[&str],
+        body: &Value,
+    ) -> Result<String, CliError> {
         let call = endpoint_call::<E>(&self.base, args, &(), None)?.json(json_bytes(body)?);
-        let (headers, _) = self.send(call).await?;
+        let (headers, _) = self.send(call, None).await?;
         let location = headers.get("location").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let id = location.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         match uuid::Uuid::try_parse(id) {
             Ok(id) => Ok(id.to_string()),
-            Err(_) => Err(CliError::text(format!("the server's answer names no ID: Location is {location:?}"))),
+            Err(_) => {
+                Err(CliError::text(format!("the server's answer names no ID: Location is {location:?}")))
+            }
         }
     }
 
-    /// A call that may take long: after 5 s `notice` says why, once, on stderr.
-    pub async fn patiently<T>(
+    async fn answer<T: serde::de::DeserializeOwned>(
         &mut self,
-        notice: &str,
-        work: impl AsyncFnOnce(&Requests<'_>) -> Result<T, ClientError>,
+        call: Call,
+        notice: Option<&str>,
     ) -> Result<T, CliError> {
-        let requests = Requests { http: &self.http, base: &self.base, dump: self.env.dumps_http(), log: Default::default() };
-        let result = {
-            let work = work(&requests);
-            tokio::pin!(work);
-            tokio::select! {
-                result = &mut work => result,
-                () = tokio::time::sleep(PATIENCE) => {
+        let (method, url) = (call.method.clone(), call.url.clone());
+        let (_, bytes) = self.send(call, notice).await?;
+        Ok(decode(&method, &url, &bytes)?)
+    }
+
+    async fn send(&mut self, call: Call, notice: Option<&str>) -> Result<(HeaderMap, Bytes), CliError> {
+        let dump = self.env.dumps_http();
+        if dump {
+            write!(self.err, "> {} {}\n{}", call.method, call.url, shown_body(&call.body))?;
+        }
+        let work = self.http.send(call);
+        tokio::pin!(work);
+        let result = match notice {
+            None => work.await,
+            Some(notice) => match tokio::time::timeout(PATIENCE, &mut work).await {
+                Ok(result) => result,
+                Err(_) => {
                     writeln!(self.err, "NOTICE: {notice}")?;
                     self.err.flush()?;
                     work.await
                 }
-            }
+            },
         };
-        let log = requests.log.into_inner().unwrap_or_default();
-        self.err.write_all(log.as_bytes())?;
-        Ok(result?)
-    }
-
-    async fn answer<T: serde::de::DeserializeOwned>(&mut self, call: Call) -> Result<T, CliError> {
-        let (method, url) = (call.method.clone(), call.url.clone());
-        let (_, bytes) = self.send(call).await?;
-        Ok(decode(&method, &url, &bytes)?)
-    }
-
-    async fn send(&mut self, call: Call) -> Result<(HeaderMap, bytes::Bytes), CliError> {
-        let requests = Requests { http: &self.http, base: &self.base, dump: self.env.dumps_http(), log: Default::default() };
-        let result = requests.send(call).await;
-        let log = requests.log.into_inner().unwrap_or_default();
-        self.err.write_all(log.as_bytes())?;
+        if dump {
+            self.err.write_all(shown_answer(&result).as_bytes())?;
+        }
         Ok(result?)
     }
 }
 
-/// Sends requests and keeps the dump that `SCTOOL_DUMP_HTTP` asks for.
-pub struct Requests<'a> {
-    http: &'a HttpClient,
-    base: &'a str,
-    dump: bool,
-    log: std::sync::Mutex<String>,
-}
-
-impl Requests<'_> {
-    /// Makes one typed call, with a body if there is one.
-    pub async fn call<E: Endpoint>(
-        &self,
-        args: &[&str],
-        query: &E::Query,
-        body: Option<&Value>,
-    ) -> Result<E::Reply, ClientError> {
-        let mut call = endpoint_call::<E>(self.base, args, query, None)?;
-        if let Some(body) = body {
-            call = call.json(body.to_string().into_bytes());
+fn shown_answer(result: &Result<(HeaderMap, Bytes), ClientError>) -> String {
+    match result {
+        Ok((headers, body)) => {
+            let location = headers.get("location").and_then(|value| value.to_str().ok());
+            let location = location.map(|text| format!(", Location: {text}")).unwrap_or_default();
+            format!("< success{location}\n{}", shown_body(body))
         }
-        let (method, url) = (call.method.clone(), call.url.clone());
-        let (_, bytes) = self.send(call).await?;
-        decode(&method, &url, &bytes)
-    }
-
-    async fn send(&self, call: Call) -> Result<(HeaderMap, bytes::Bytes), ClientError> {
-        self.record(|| format!("> {} {}\n{}", call.method, call.url, shown_body(&call.body)));
-        let result = self.http.send(call).await;
-        self.record(|| match &result {
-            Ok((headers, body)) => {
-                let location = headers.get("location").and_then(|value| value.to_str().ok());
-                let location = location.map(|text| format!(", Location: {text}")).unwrap_or_default();
-                format!("< success{location}\n{}", shown_body(body))
-            }
-            Err(error) => format!("< {}\n", common::error::chain(error)),
-        });
-        result
-    }
-
-    fn record(&self, text: impl FnOnce() -> String) {
-        if self.dump
-            && let Ok(mut log) = self.log.lock()
-        {
-            log.push_str(&text());
-        }
+        Err(error) => format!("< {}\n", common::error::chain(error)),
     }
 }
 
@@ -256,7 +247,8 @@ mod tests {
 
     #[test]
     fn dumps_hide_secrets() {
-        let body = br#"{"name":"prod","auth_token":"t","password":"p","nested":[{"password":"q"}],"username":"u"}"#;
+        let body =
+            br#"{"name":"prod","auth_token":"t","password":"p","nested":[{"password":"q"}],"username":"u"}"#;
         assert_eq!(
             shown_body(body),
             "{\"auth_token\":\"***\",\"name\":\"prod\",\"nested\":[{\"password\":\"***\"}],\"password\":\"***\",\"username\":\"u\"}\n"

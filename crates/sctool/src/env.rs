@@ -73,7 +73,8 @@ impl Env {
     /// Whether tables have UTF-8 borders (spec/sctool.md 4.1.5).
     pub fn utf8_tables(&self) -> bool {
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| self.var(name));
-        let utf8 = locale.map(str::to_lowercase).is_some_and(|text| text.contains("utf-8") || text.contains("utf8"));
+        let utf8 =
+            locale.map(str::to_lowercase).is_some_and(|text| text.contains("utf-8") || text.contains("utf8"));
         utf8 && self.var("SCTOOL_ASCII_TABLES").is_none()
     }
 

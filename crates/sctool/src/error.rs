@@ -44,7 +44,9 @@ impl CliError {
     /// Puts `prefix: ` before the message.
     pub fn prefixed(self, prefix: &str) -> Self {
         match self {
-            Self::Server { prefix: inner, error } => Self::Server { prefix: format!("{prefix}: {inner}"), error },
+            Self::Server { prefix: inner, error } => {
+                Self::Server { prefix: format!("{prefix}: {inner}"), error }
+            }
             Self::Output(_) | Self::RunNotDone => self,
             other => Self::Text(format!("{prefix}: {other}")),
         }

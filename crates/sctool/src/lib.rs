@@ -77,10 +77,12 @@ async fn execute(
     if only_version {
         return Ok(out.write_all(render::version::client(common::version::VERSION).as_bytes())?);
     }
-    let base = api_url::resolve(flags.api_url.as_deref(), env.var("SCYLLA_MANAGER_API_URL"), &env.manager_config);
+    let base =
+        api_url::resolve(flags.api_url.as_deref(), env.var("SCYLLA_MANAGER_API_URL"), &env.manager_config);
     let http = connect::client(&base, cert, env)?;
     let mut ctx = Ctx::new(env, http, base, out, err);
-    let invocation = command::Invocation { path: &located.path, matches: leaf(&matches), given: &resolved.given };
+    let invocation =
+        command::Invocation { path: &located.path, matches: leaf(&matches), given: &resolved.given };
     Box::pin(command::dispatch(&mut ctx, &invocation)).await
 }
 

@@ -184,7 +184,11 @@ mod tests {
             ("\"a\"b", None),
         ] {
             let fields = split_csv(text);
-            assert_eq!(fields.as_ref().map(|all| all.iter().map(String::as_str).collect::<Vec<_>>()), expected, "{text}");
+            assert_eq!(
+                fields.as_ref().map(|all| all.iter().map(String::as_str).collect::<Vec<_>>()),
+                expected,
+                "{text}"
+            );
         }
     }
 }

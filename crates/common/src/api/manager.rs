@@ -4,8 +4,10 @@ mod backup;
 mod cluster;
 mod endpoints;
 mod task;
+mod validate;
 
 pub use backup::*;
 pub use cluster::*;
 pub use endpoints::*;
 pub use task::*;
+pub use validate::*;

@@ -49,8 +49,6 @@ pub struct Resolved {
     pub argv: Vec<String>,
     /// `-h` or `--help` was given.
     pub help: bool,
-    /// Number of positional arguments.
-    pub positionals: usize,
     /// Long names of the flags that were given on the command line.
     pub given: BTreeSet<String>,
 }
@@ -125,13 +123,11 @@ pub fn resolve(
 ) -> Result<Resolved, ArgError> {
     let mut reader = Reader { root, command: located.command, values: Vec::new(), help: located.help };
     let mut positionals = Vec::new();
-    let mut flags_ended = false;
     let mut rest = located.words.iter();
     while let Some(word) = rest.next() {
         match word {
-            Word::EndOfFlags => flags_ended = true,
+            Word::EndOfFlags => {}
             Word::Positional(text) => positionals.push(text.clone()),
-            Word::Flag(text) if flags_ended => positionals.push(text.clone()),
             Word::Flag(text) => {
                 let next = rest.as_slice().first().and_then(|word| match word {
                     Word::Flag(value) => Some(value.as_str()),
@@ -223,8 +219,8 @@ impl<'t> Reader<'t> {
     fn read_shorts(&mut self, word: &str, next: Option<&str>) -> Result<bool, ArgError> {
         let group = &word[1..];
         self.refuse_long_behind_one_dash(word)?;
-        let mut chars = group.char_indices();
-        while let Some((at, short)) = chars.next() {
+        let chars = group.char_indices();
+        for (at, short) in chars {
             let after = &group[at + short.len_utf8()..];
             if short == 'h' {
                 self.help = true;
@@ -314,18 +310,18 @@ impl<'t> Reader<'t> {
                 argv.push(format!("--{long}={value}"));
             }
         }
-        let count = positionals.len();
-        if count > 0 {
+        if !positionals.is_empty() {
             argv.push("--".to_owned());
             argv.extend(positionals);
         }
-        Resolved { argv, help: self.help, positionals: count, given }
+        Resolved { argv, help: self.help, given }
     }
 
     /// The flags of one level as `--long=value`. Of a flag that is no list, the last value counts.
     fn words_of(&self, level: impl Fn(bool) -> bool) -> Vec<String> {
         let chosen: Vec<_> = self.values.iter().filter(|(_, of_root, _)| level(*of_root)).collect();
-        let is_last = |at: usize, arg: &Arg| !chosen[at + 1..].iter().any(|(other, ..)| other.get_id() == arg.get_id());
+        let is_last =
+            |at: usize, arg: &Arg| !chosen[at + 1..].iter().any(|(other, ..)| other.get_id() == arg.get_id());
         let words = chosen.iter().enumerate().filter(|(at, (arg, ..))| {
             matches!(arg.get_action(), clap::ArgAction::Append) || is_last(*at, arg)
         });

@@ -6,8 +6,8 @@ use common::snapshot_tag::SnapshotTag;
 use common::units::DcLimit;
 
 use super::shared::{
-    ClusterFlag, DcFlag, EnabledFlag, EnabledUpdateFlag, KeyspaceFlag, LocationFlag, OptionalTask, OutputFlag,
-    ScheduleFlags, TaskArgument,
+    ClusterFlag, DcFlag, EnabledFlag, EnabledUpdateFlag, KeyspaceFlag, LocationFlag, OptionalTask,
+    OutputFlag, ScheduleFlags, TaskArgument,
 };
 use super::{leaf, leaf_with};
 use crate::grammar::date::When;
@@ -267,13 +267,17 @@ pub fn command() -> Command {
 }
 
 fn validate() -> Command {
-    leaf::<ValidateCreate>("validate", "Schedule a check of the backed up files, or run one now", VALIDATE_LONG)
-        .override_usage("--cluster <id|name> [flags]")
-        .after_help(VALIDATE_EXAMPLES)
-        .subcommand(
-            leaf_with::<ValidateUpdate>("update", "Change a validation task")
-                .override_usage("--cluster <id|name> [flags] [validate_backup/<id|name>]"),
-        )
+    leaf::<ValidateCreate>(
+        "validate",
+        "Schedule a check of the backed up files, or run one now",
+        VALIDATE_LONG,
+    )
+    .override_usage("--cluster <id|name> [flags]")
+    .after_help(VALIDATE_EXAMPLES)
+    .subcommand(
+        leaf_with::<ValidateUpdate>("update", "Change a validation task")
+            .override_usage("--cluster <id|name> [flags] [validate_backup/<id|name>]"),
+    )
 }
 
 const CREATE_LONG: &str = "\

@@ -116,7 +116,9 @@ pub fn command() -> Command {
         .subcommand(
             leaf_with::<ClusterUpdate>("update", "Change a cluster")
                 .override_usage("--cluster <id|name> [flags]")
-                .after_help("  sctool cluster update -c prod-cluster --username scylla_manager --password secret"),
+                .after_help(
+                    "  sctool cluster update -c prod-cluster --username scylla_manager --password secret",
+                ),
         )
         .subcommand(
             leaf::<ClusterDelete>("delete", "Delete a cluster from the manager", DELETE_LONG)

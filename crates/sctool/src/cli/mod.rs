@@ -52,7 +52,10 @@ pub fn tree() -> Command {
         .subcommands(tasks::commands())
         .subcommand(repair())
         .subcommand(tasks::legacy())
-        .subcommand(leaf_with::<VersionFlags>("version", "Show the versions of client and server").override_usage("[flags]"))
+        .subcommand(
+            leaf_with::<VersionFlags>("version", "Show the versions of client and server")
+                .override_usage("[flags]"),
+        )
         .subcommand(completion());
     plain(root)
 }
@@ -63,7 +66,8 @@ fn repair() -> Command {
 }
 
 fn completion() -> Command {
-    let mut all = group("completion", "Print a completion script for a shell").after_help(COMPLETION_EXAMPLES);
+    let mut all =
+        group("completion", "Print a completion script for a shell").after_help(COMPLETION_EXAMPLES);
     for shell in ["bash", "fish", "zsh"] {
         let about = format!("Print the completion script for {shell}");
         all = all.subcommand(leaf_with::<NoFlags>(shell, about));
@@ -145,7 +149,12 @@ mod tests {
                 let names = arg.get_long().into_iter().map(|long| format!("--{long}"));
                 for name in names.chain(arg.get_short().map(|short| format!("-{short}"))) {
                     let kind = is_switch(arg);
-                    assert_eq!(*kinds.entry(name.clone()).or_insert(kind), kind, "{name} in {}", command.get_name());
+                    assert_eq!(
+                        *kinds.entry(name.clone()).or_insert(kind),
+                        kind,
+                        "{name} in {}",
+                        command.get_name()
+                    );
                 }
             }
         });

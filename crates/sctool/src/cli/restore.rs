@@ -8,7 +8,8 @@ use common::ids::ClusterId;
 use common::units::DcLimit;
 
 use super::shared::{
-    ClusterFlag, EnabledFlag, EnabledUpdateFlag, KeyspaceFlag, LocationFlag, OptionalTask, OutputFlag, ScheduleFlags,
+    ClusterFlag, EnabledFlag, EnabledUpdateFlag, KeyspaceFlag, LocationFlag, OptionalTask, OutputFlag,
+    ScheduleFlags,
 };
 use super::{leaf, leaf_with};
 use crate::grammar::mapping::{DcMapping, NodesMapping};

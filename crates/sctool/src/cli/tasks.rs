@@ -271,8 +271,12 @@ pub fn legacy() -> Command {
         .subcommand(leaf_with::<Start>("start", "Start a task now").override_usage(reference))
         .subcommand(leaf_with::<LegacyStop>("stop", "Stop a running task").override_usage(reference))
         .subcommand(leaf_with::<Progress>("progress", "Show how far a run is").override_usage(reference))
-        .subcommand(leaf_with::<LegacyHistory>("history", "Show the last runs of a task").override_usage(reference))
-        .subcommand(leaf_with::<LegacyUpdate>("update", "Change the schedule of a task").override_usage(reference))
+        .subcommand(
+            leaf_with::<LegacyHistory>("history", "Show the last runs of a task").override_usage(reference),
+        )
+        .subcommand(
+            leaf_with::<LegacyUpdate>("update", "Change the schedule of a task").override_usage(reference),
+        )
         .subcommand(leaf_with::<LegacyDelete>("delete", "Delete a task").override_usage(reference))
 }
 

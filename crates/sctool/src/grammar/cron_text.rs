@@ -3,18 +3,28 @@
 //! The wording follows the table there, which is that of a well-known family of describers: time of day, day of
 //! month, day of week, month. An expression this module cannot describe (`@daily`, nonsense) gets an empty text.
 
-use super::cron::{DAYS, MONTHS, split_zone};
-
+const MONTHS: [&str; 12] =
+    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 const MONTH_NAMES: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAY_NAMES: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// `At 02:30 AM` for `30 2 * * *`; empty where there is nothing to say.
 pub fn describe(cron: &str) -> String {
-    let (_, spec) = split_zone(cron);
-    let Some(fields) = Fields::read(spec) else { return String::new() };
+    let Some(fields) = Fields::read(without_zone(cron)) else { return String::new() };
     let parts = [
         fields.time_of_day(),
         day_of_month(&fields.day),
@@ -22,6 +32,15 @@ pub fn describe(cron: &str) -> String {
         month(&fields.month),
     ];
     capitalised(&parts.concat())
+}
+
+/// The expression without its `CRON_TZ=<zone> ` or `TZ=<zone> ` prefix.
+fn without_zone(cron: &str) -> &str {
+    let cron = cron.trim();
+    if cron.starts_with("CRON_TZ=") || cron.starts_with("TZ=") {
+        return cron.split_once(char::is_whitespace).map_or("", |(_, spec)| spec);
+    }
+    cron
 }
 
 struct Fields {
@@ -266,7 +285,10 @@ fn simplified(field: &str, first: &str) -> String {
 }
 
 fn numbered(field: &str, names: &[&str], first: usize) -> String {
-    names.iter().enumerate().fold(field.to_owned(), |text, (at, name)| text.replace(name, &(at + first).to_string()))
+    names
+        .iter()
+        .enumerate()
+        .fold(field.to_owned(), |text, (at, name)| text.replace(name, &(at + first).to_string()))
 }
 
 fn prefixed(text: String) -> String {
@@ -295,7 +317,10 @@ mod tests {
             ("0 */8 * * *", "At 0 minutes past the hour, every 8 hours"),
             ("30 */2 * * 0", "At 30 minutes past the hour, every 2 hours, only on Sunday"),
             ("0 9-17 * * *", "Every hour, between 09:00 AM and 05:59 PM"),
-            ("*/10 8-17 * * MON-FRI", "Every 10 minutes, between 08:00 AM and 05:59 PM, Monday through Friday"),
+            (
+                "*/10 8-17 * * MON-FRI",
+                "Every 10 minutes, between 08:00 AM and 05:59 PM, Monday through Friday",
+            ),
             ("45 3 * * 1,4", "At 03:45 AM, only on Monday and Thursday"),
             ("10 1 * 7 *", "At 01:10 AM, only in July"),
             ("0 12 1 1 *", "At 12:00 PM, on day 1 of the month, only in January"),

@@ -18,7 +18,9 @@ pub enum When {
 pub enum InvalidDate {
     #[error("{0}")]
     Offset(#[from] InvalidDuration),
-    #[error("parsing time {input:?} as \"2006-01-02T15:04:05Z07:00\": {reason}; now+3h and the like work too")]
+    #[error(
+        "parsing time {input:?} as \"2006-01-02T15:04:05Z07:00\": {reason}; now+3h and the like work too"
+    )]
     Format { input: String, reason: chrono::ParseError },
 }
 
@@ -83,7 +85,9 @@ mod tests {
     #[test]
     fn plain_now_is_no_start_date() {
         let now = DateTime::UNIX_EPOCH;
-        for (text, set) in [("now", false), ("now+0s", false), ("now+1s", true), ("2019-12-09T15:16:05Z", true)] {
+        for (text, set) in
+            [("now", false), ("now+0s", false), ("now+1s", true), ("2019-12-09T15:16:05Z", true)]
+        {
             assert_eq!(text.parse::<When>().expect(text).start_date(now).is_some(), set, "{text}");
         }
     }

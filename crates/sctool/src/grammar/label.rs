@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn sets_and_removes() {
-        let mut labels = BTreeMap::from([("old".to_owned(), "1".to_owned()), ("env".to_owned(), "test".to_owned())]);
+        let mut labels =
+            BTreeMap::from([("old".to_owned(), "1".to_owned()), ("env".to_owned(), "test".to_owned())]);
         let change: LabelChange = "env=prod,old-,\"note=a,b\"".parse().expect("valid");
         change.apply(&mut labels);
         assert_eq!(

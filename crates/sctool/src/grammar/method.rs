@@ -10,8 +10,8 @@ macro_rules! word_enum {
         pub enum $name { $($variant),+ }
 
         #[derive(Debug, thiserror::Error)]
-        #[error(concat!("unknown ", $what, ": {0}"))]
-        pub struct $error(String);
+        #[error("unknown {what}: {input}", what = $what)]
+        pub struct $error { input: String }
 
         impl FromStr for $name {
             type Err = $error;
@@ -19,7 +19,7 @@ macro_rules! word_enum {
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($text => Ok(Self::$variant),)+
-                    _ => Err($error(text.to_owned())),
+                    _ => Err($error { input: text.to_owned() }),
                 }
             }
         }

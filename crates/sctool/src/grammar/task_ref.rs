@@ -82,11 +82,7 @@ pub fn display(task_type: TaskType, id: TaskId, name: &str) -> String {
 }
 
 /// Chooses the task that `which` means among all tasks of its type.
-pub fn choose(
-    task_type: TaskType,
-    which: &Which,
-    tasks: &[TaskListItem],
-) -> Result<FoundTask, TaskRefError> {
+pub fn choose(task_type: TaskType, which: &Which, tasks: &[TaskListItem]) -> Result<FoundTask, TaskRefError> {
     let found = |item: &TaskListItem| FoundTask { task_type, id: item.task.id, name: item.task.name.clone() };
     match which {
         Which::Id(id) => Ok(FoundTask { task_type, id: *id, name: String::new() }),
@@ -136,7 +132,10 @@ mod tests {
         assert_eq!(parse("backup"), Ok((TaskType::Backup, Which::Only)));
         assert_eq!(parse("backup/"), Ok((TaskType::Backup, Which::Only)));
         assert_eq!(parse("backup/nightly"), Ok((TaskType::Backup, Which::Name("nightly".to_owned()))));
-        assert_eq!(parse(&format!("*backup/{ID}")), Ok((TaskType::Backup, Which::Id(ID.parse().expect("id")))));
+        assert_eq!(
+            parse(&format!("*backup/{ID}")),
+            Ok((TaskType::Backup, Which::Id(ID.parse().expect("id"))))
+        );
         assert_eq!(parse("1_1_restore"), Ok((TaskType::OneToOneRestore, Which::Only)));
         assert_eq!(parse("bakcup"), Err(TaskRefError::UnknownType("bakcup".to_owned())));
     }
@@ -152,7 +151,10 @@ mod tests {
         };
         assert_eq!(text(&Which::Only, &unnamed), format!("backup/{ID}"));
         assert_eq!(text(&Which::Only, &[]), "no tasks of type backup");
-        assert_eq!(text(&Which::Only, &named), "task ambiguity, use one of:\n- backup/nightly\n- backup/weekly");
+        assert_eq!(
+            text(&Which::Only, &named),
+            "task ambiguity, use one of:\n- backup/nightly\n- backup/weekly"
+        );
         assert_eq!(text(&name("weekly"), &named), "backup/weekly");
         assert_eq!(text(&name("nigthly"), &named), "not found, did you mean backup/nightly");
         assert_eq!(text(&name("x"), &unnamed), format!("not found, use one of:\n- backup/{ID}"));
