@@ -57,7 +57,7 @@ pub struct LogSettings {
 
 /// Installs the subscriber of the process. A second call changes nothing, so tests may call it at will.
 ///
-/// The HTTP, TLS and SQL libraries are kept at `warn` unless the level is `debug`.
+/// The HTTP, TLS, storage and CQL libraries are kept at `warn`.
 pub fn init(settings: LogSettings) {
     let level = match settings.level {
         LogLevel::Error => "error",
@@ -65,12 +65,7 @@ pub fn init(settings: LogSettings) {
         LogLevel::Info => "info",
         LogLevel::Debug => "debug",
     };
-    let quiet = if settings.level == LogLevel::Error { "error" } else { "warn" };
-    let filter = EnvFilter::new(format!(
-        "{level},hyper={quiet},hyper_util={quiet},h2={quiet},rustls={quiet},reqwest={quiet},aws={quiet},\
-         aws_config={quiet},aws_smithy_runtime={quiet},aws_smithy_runtime_api={quiet},aws_sdk_s3={quiet},\
-         aws_sigv4={quiet},scylla={quiet},s3s={quiet},tower={quiet}"
-    ));
+    let filter = EnvFilter::new(directives(level));
     let writer = match settings.mode {
         LogMode::Stderr => BoxMakeWriter::new(std::io::stderr),
         LogMode::Stdout => BoxMakeWriter::new(std::io::stdout),
@@ -82,4 +77,39 @@ pub fn init(settings: LogSettings) {
     } else {
         builder.with_ansi(false).try_init()
     };
+}
+
+/// Filter of a level. Targets match by prefix, so that of the CQL driver would silence our own programs too.
+fn directives(level: &str) -> String {
+    let quiet = if level == "error" { "error" } else { "warn" };
+    format!(
+        "{level},hyper={quiet},hyper_util={quiet},h2={quiet},rustls={quiet},reqwest={quiet},aws={quiet},\
+         aws_config={quiet},aws_smithy_runtime={quiet},aws_smithy_runtime_api={quiet},aws_sdk_s3={quiet},\
+         aws_sigv4={quiet},scylla={quiet},scylla_manager={level},s3s={quiet},tower={quiet}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_quiet_and_our_programs_are_not() {
+        for (level, ours, theirs) in
+            [("info", true, false), ("debug", true, false), ("warn", false, false), ("error", false, false)]
+        {
+            let filter = EnvFilter::new(directives(level));
+            let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::sink);
+            tracing::subscriber::with_default(subscriber.finish(), || {
+                let enabled = [
+                    tracing::enabled!(target: "scylla_manager_agent::agent", tracing::Level::INFO),
+                    tracing::enabled!(target: "scylla_manager::run", tracing::Level::INFO),
+                    tracing::enabled!(target: "testbed", tracing::Level::INFO),
+                    tracing::enabled!(target: "scylla::transport", tracing::Level::INFO),
+                    tracing::enabled!(target: "hyper_util::client", tracing::Level::INFO),
+                ];
+                assert_eq!(enabled, [ours, ours, ours, theirs, theirs], "{level}");
+            });
+        }
+    }
 }
