@@ -54,6 +54,14 @@ where
     stream::select_all(streams).collect().await
 }
 
+/// Awaits futures, at most `limit` of them at a time, and returns what they bring in the order of their ends.
+///
+/// Takes the futures and not a closure over borrowed values: such a closure in a stream makes a future that the
+/// compiler cannot prove to be `Send`.
+pub async fn at_most<F: Future>(limit: usize, work: Vec<F>) -> Vec<F::Output> {
+    stream::iter(work).buffer_unordered(limit.max(1)).collect().await
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;

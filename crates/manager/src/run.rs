@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::agent_client::{self, Settings, TransportError};
 use crate::backup::locks::ClusterLocks;
+use crate::backup::{BackupRunner, Backups};
 use crate::cluster::Clusters;
 use crate::config::{Config, optional_path};
 use crate::health_runner::{self, HealthRunner};
@@ -85,13 +86,17 @@ pub async fn assemble(config: Config, transport: Transport, clock: Clock) -> Res
     let clusters = Clusters::new(store.clone(), transport, settings, config.client_cache_timeout);
     let suspend = Arc::new(SuspendRunner::default());
     let health = HealthRunner::new(clusters.clone(), metrics.health.clone(), config.healthcheck.max_timeout);
-    let runners =
-        Runners::new().with(TaskType::HealthCheck, Arc::new(health)).with(TaskType::Suspend, suspend.clone());
+    let backup_locks = ClusterLocks::default();
+    let backups =
+        Backups::new(clusters.clone(), config.backup.clone(), backup_locks.clone(), metrics.backup.clone());
+    let runners = Runners::new()
+        .with(TaskType::HealthCheck, Arc::new(health))
+        .with(TaskType::Suspend, suspend.clone())
+        .with(TaskType::Backup, Arc::new(BackupRunner::new(backups)));
     let scheduler_metrics = SchedulerMetrics::new(&registry)?;
     let (scheduler, driver) =
         crate::scheduler::load(store.clone(), clock, runners.clone(), scheduler_metrics).await?;
     suspend.connect(scheduler.clone(), runners.clone());
-    let backup_locks = ClusterLocks::default();
     let manager =
         Arc::new(Manager { config, store, clusters, backup_locks, metrics, scheduler, runners, clock });
     Ok(Assembled { manager, driver, registry })

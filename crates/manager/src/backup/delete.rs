@@ -1,6 +1,6 @@
 //! `backup delete` and `backup delete local-snapshot` (spec backup-format.md 6.5, 6.6).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::ids::ClusterId;
 use common::snapshot_tag::SnapshotTag;
@@ -66,10 +66,7 @@ pub async fn delete_backups(
             .into_iter()
             .map(|(host, node)| (Reader { agent: client.on(host), location: reader.location.clone() }, node))
             .collect();
-        let purged = purge_location(cluster, &reader.location, work).await?;
-        total.files += purged.files;
-        total.deleted += purged.deleted;
-        total.manifests += purged.manifests;
+        total.add(&purge_location(cluster, &reader.location, work, BTreeMap::new()).await?);
     }
     if total.manifests == 0 { Err(DeleteError::NotFound) } else { Ok(total) }
 }

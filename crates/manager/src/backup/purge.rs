@@ -8,18 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use common::api::agent::{ListOptions, ListRequest};
+use common::format::manifest::TableEntry;
 use common::format::paths::{NodePath, SchemaKind, SchemaPath};
 use common::ids::ClusterId;
 use common::location::Location;
 use common::snapshot_tag::SnapshotTag;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use tracing::{info, warn};
 
 use super::location::{ReadError, Reader};
 use super::purge_plan::NodePurge;
 use super::retention::{Hold, ListedManifest, RetentionPlan, Snapshot};
 use crate::agent_client::HostError;
-use crate::hosts::Host;
+use crate::hosts::{Host, at_most};
 
 /// Directories whose files are deleted at once.
 const PARALLEL_DIRS: usize = 100;
@@ -62,13 +63,20 @@ pub struct Purged {
     pub deleted: u64,
     /// Manifests that are gone.
     pub manifests: u64,
+    /// Files to delete and files that were there, by the host that deleted them.
+    pub by_host: BTreeMap<String, (u64, u64)>,
 }
 
 impl Purged {
-    fn add(&mut self, other: &Self) {
+    /// Adds what was done elsewhere.
+    pub fn add(&mut self, other: &Self) {
         self.files += other.files;
         self.deleted += other.deleted;
         self.manifests += other.manifests;
+        for (host, (files, deleted)) in &other.by_host {
+            let sums = self.by_host.entry(host.clone()).or_default();
+            *sums = (sums.0 + files, sums.1 + deleted);
+        }
     }
 }
 
@@ -124,47 +132,63 @@ pub fn assign(nodes: Vec<NodeManifests>, hosts: &[Host]) -> Vec<(IpAddr, NodeMan
 /// Keeps snapshots that hold the last sound copy of a table (design 3.3): while a node's newest backup has a
 /// damaged file in a table, no snapshot with that table of that node goes.
 ///
-/// # Errors
-/// A manifest cannot be read.
+/// Returns the nodes for which this cannot be told: nothing of them may go.
 pub async fn hold_for_bit_rot(
     reader: &Reader,
     plan: &mut RetentionPlan,
     nodes: &[NodeManifests],
-) -> Result<(), PurgeError> {
+) -> BTreeMap<NodePath, ReadError> {
+    let mut unreadable = BTreeMap::new();
     for node in nodes {
-        let name = node.node.node.to_string();
-        let unreadable = |source| PurgeError::Unreadable { node: name.clone(), source };
-        let all = node.kept.iter().chain(&node.stale);
-        let Some(newest) = all.filter(|m| !m.path.temporary).max_by_key(|m| m.path.tag) else { continue };
-        let mut rotten: BTreeSet<(String, String)> = BTreeSet::new();
-        let note = |entry: common::format::manifest::TableEntry| {
-            if !entry.digest_mismatch.is_empty() {
-                rotten.insert((entry.keyspace, entry.table));
+        if let Err(error) = hold_node(reader, plan, node).await {
+            unreadable.insert(node.node.clone(), error);
+        }
+    }
+    unreadable
+}
+
+async fn hold_node(reader: &Reader, plan: &mut RetentionPlan, node: &NodeManifests) -> Result<(), ReadError> {
+    let all = node.kept.iter().chain(&node.stale);
+    let Some(newest) = all.filter(|m| !m.path.temporary).max_by_key(|m| m.path.tag) else { return Ok(()) };
+    let mut rotten: BTreeSet<(String, String)> = BTreeSet::new();
+    let note = |entry: TableEntry| {
+        if !entry.digest_mismatch.is_empty() {
+            rotten.insert((entry.keyspace, entry.table));
+        }
+    };
+    reader.read(newest, note).await?;
+    if rotten.is_empty() {
+        return Ok(());
+    }
+    for manifest in &node.stale {
+        let mut found = None;
+        let look = |entry: TableEntry| {
+            let table = (entry.keyspace, entry.table);
+            if rotten.contains(&table) {
+                found = Some(format!("{}.{}", table.0, table.1));
             }
         };
-        reader.read(newest, note).await.map_err(unreadable)?;
-        if rotten.is_empty() {
-            continue;
-        }
-        for manifest in &node.stale {
-            let mut found = None;
-            let look = |entry: common::format::manifest::TableEntry| {
-                let table = (entry.keyspace, entry.table);
-                if rotten.contains(&table) {
-                    found = Some(format!("{}.{}", table.0, table.1));
-                }
-            };
-            reader.read(manifest, look).await.map_err(unreadable)?;
-            if let Some(table) = found {
-                plan.hold(manifest.snapshot(), Hold::BitRot { node: name.clone(), table });
-            }
+        reader.read(manifest, look).await?;
+        if let Some(table) = found {
+            plan.hold(manifest.snapshot(), Hold::BitRot { node: node.node.node.to_string(), table });
         }
     }
     Ok(())
 }
 
-/// Deletes files, schema and manifests of everything stale in one location. `reader_of` finds a way into the
-/// location through a host.
+/// Takes snapshots that are held after all out of what goes. Pure.
+pub fn without_held(plan: &RetentionPlan, nodes: Vec<NodeManifests>) -> Vec<NodeManifests> {
+    let settled = nodes.into_iter().map(|mut node| {
+        let goes = |m: &ListedManifest| plan.stale.contains_key(&m.snapshot());
+        let (stale, held): (Vec<_>, Vec<_>) = std::mem::take(&mut node.stale).into_iter().partition(goes);
+        node.kept.extend(held);
+        NodeManifests { stale, ..node }
+    });
+    settled.filter(|node| !node.stale.is_empty()).collect()
+}
+
+/// Deletes files, schema and manifests of everything stale in one location. Of the nodes in `unreadable` nothing is
+/// deleted.
 ///
 /// # Errors
 /// The first node that failed; the others are purged all the same.
@@ -172,15 +196,19 @@ pub async fn purge_location(
     cluster: ClusterId,
     location: &Location,
     work: Vec<(Reader, NodeManifests)>,
+    mut unreadable: BTreeMap<NodePath, ReadError>,
 ) -> Result<Purged, PurgeError> {
-    let outcomes: Vec<_> = futures::stream::iter(work)
-        .map(|(reader, node)| async move {
-            let outcome = delete_files(&reader, &node).await;
+    let deletions = work.into_iter().map(|(reader, node)| {
+        let refused = unreadable.remove(&node.node);
+        async move {
+            let outcome = match refused {
+                Some(source) => Err(PurgeError::Unreadable { node: node.node.node.to_string(), source }),
+                None => delete_files(&reader, &node).await,
+            };
             (reader, node, outcome)
-        })
-        .buffer_unordered(PARALLEL_NODES)
-        .collect()
-        .await;
+        }
+    });
+    let outcomes = at_most(PARALLEL_NODES, deletions.collect()).await;
     let failed: BTreeSet<Snapshot> = outcomes
         .iter()
         .filter(|(_, _, outcome)| outcome.is_err())
@@ -231,12 +259,12 @@ async fn delete_files(reader: &Reader, node: &NodeManifests) -> Result<Purged, P
         let dir = reader.location.remote_path(&dir);
         reader.agent.delete_paths(&dir, &names).await
     });
-    let deleted: Vec<u64> = futures::stream::iter(deletions)
-        .buffer_unordered(PARALLEL_DIRS)
-        .try_collect()
-        .await
-        .map_err(failed)?;
-    Ok(Purged { files: planned, deleted: deleted.into_iter().sum(), manifests: 0 })
+    let mut deleted = 0;
+    for outcome in at_most(PARALLEL_DIRS, deletions.collect()).await {
+        deleted += outcome.map_err(failed)?;
+    }
+    let by_host = BTreeMap::from([(reader.agent.host().to_owned(), (planned, deleted))]);
+    Ok(Purged { files: planned, deleted, manifests: 0, by_host })
 }
 
 async fn add_older_copies(

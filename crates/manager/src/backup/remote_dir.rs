@@ -52,6 +52,11 @@ impl RemoteDir {
         self.newest.iter().map(|(name, size)| (name.as_str(), *size))
     }
 
+    /// How many older copies were set aside.
+    pub fn older_copies(&self) -> u64 {
+        self.older.values().map(|tags| tags.len() as u64).sum()
+    }
+
     /// Whether some older copy of the file was set aside later than `tag`.
     pub fn changed_after(&self, name: &str, tag: SnapshotTag) -> bool {
         self.older.get(name).is_some_and(|tags| tags.keys().any(|t| *t > tag))

@@ -9,8 +9,10 @@
 //! The surprise: `write` and `read` run on blocking threads of the runtime and not on a thread of their own, as
 //! only these keep a paused test clock from running away while the database works.
 
+pub mod backup_runs;
 pub mod clusters;
 mod columns;
+pub mod damaged;
 mod error;
 mod expiry;
 mod migrations;

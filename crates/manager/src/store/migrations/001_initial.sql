@@ -81,6 +81,8 @@ CREATE TABLE backup_run (
     override_retention_lock INTEGER NOT NULL DEFAULT 0,
     retention_days          INTEGER NOT NULL DEFAULT 0,
     warnings                TEXT NOT NULL DEFAULT '[]',
+    -- Files of the run are lost: no later run may go on with it.
+    abandoned               INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (cluster_id, task_id, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX backup_run_newest ON backup_run (cluster_id, task_id, start_time DESC, id);
@@ -104,6 +106,22 @@ CREATE TABLE backup_run_progress (
     failed              INTEGER NOT NULL DEFAULT 0,
     files_count         INTEGER NOT NULL DEFAULT 0,
     files_skipped_count INTEGER NOT NULL DEFAULT 0,
+    -- JSON list of names: Data.db files whose bytes differ from their own digest.
+    damaged             TEXT NOT NULL DEFAULT '[]',
+    PRIMARY KEY (cluster_id, task_id, run_id, host, unit, table_name),
+    FOREIGN KEY (cluster_id, task_id, run_id) REFERENCES backup_run (cluster_id, task_id, id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+-- What agents' jobs reported about the files they sent: a packed JSON list. Dropped once the manifests, which
+-- repeat it, are published.
+CREATE TABLE backup_run_checksums (
+    cluster_id TEXT NOT NULL,
+    task_id    TEXT NOT NULL,
+    run_id     TEXT NOT NULL,
+    host       TEXT NOT NULL,
+    unit       INTEGER NOT NULL,
+    table_name TEXT NOT NULL,
+    files      BLOB NOT NULL,
     PRIMARY KEY (cluster_id, task_id, run_id, host, unit, table_name),
     FOREIGN KEY (cluster_id, task_id, run_id) REFERENCES backup_run (cluster_id, task_id, id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;

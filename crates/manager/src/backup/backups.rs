@@ -1,0 +1,164 @@
+//! What outlives a single run: settings, locks, and which runs work now.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use common::ids::{ClusterId, TaskId};
+use common::snapshot_tag::SnapshotTag;
+use common::task::TaskType;
+use common::units::DcLimit;
+use serde_json::{Map, Value};
+
+use super::error::BackupError;
+use super::locks::ClusterLocks;
+use super::properties::RetentionProperties;
+use super::resume::{self, EarlierRun, Resume};
+use super::retention::{Continuable, RetentionPolicy};
+use super::tag::next_tag;
+use crate::cluster::Clusters;
+use crate::config;
+use crate::metrics::BackupMetrics;
+use crate::store::Store;
+use crate::store::backup_runs::BackupRun;
+
+/// Backups of all clusters. Cheap to clone.
+#[derive(Clone)]
+pub struct Backups {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    clusters: Clusters,
+    config: config::Backup,
+    locks: ClusterLocks,
+    metrics: BackupMetrics,
+    /// The last tag that was given: two runs that begin at once must not share one.
+    last_tag: Mutex<Option<SnapshotTag>>,
+    working: Mutex<HashMap<(ClusterId, TaskId), Working>>,
+}
+
+/// A run that works now.
+#[derive(Clone, Debug)]
+pub struct Working {
+    /// Its hosts.
+    pub hosts: Vec<(IpAddr, String)>,
+    /// MiB/s per node, as jobs to come will get it.
+    pub rate_limit: Arc<Mutex<Vec<DcLimit>>>,
+}
+
+impl Backups {
+    /// Backups of the clusters of `clusters`.
+    pub fn new(
+        clusters: Clusters,
+        config: config::Backup,
+        locks: ClusterLocks,
+        metrics: BackupMetrics,
+    ) -> Self {
+        let shared = Shared {
+            clusters,
+            config,
+            locks,
+            metrics,
+            last_tag: Mutex::default(),
+            working: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The managed clusters.
+    pub fn clusters(&self) -> &Clusters {
+        &self.shared.clusters
+    }
+
+    /// State.
+    pub fn store(&self) -> &Store {
+        self.shared.clusters.store()
+    }
+
+    /// Settings.
+    pub fn config(&self) -> &config::Backup {
+        &self.shared.config
+    }
+
+    /// Who may delete what a backup relies on.
+    pub fn locks(&self) -> &ClusterLocks {
+        &self.shared.locks
+    }
+
+    /// Gauges.
+    pub fn metrics(&self) -> &BackupMetrics {
+        &self.shared.metrics
+    }
+
+    /// Runs that work now.
+    pub fn working(&self) -> MutexGuard<'_, HashMap<(ClusterId, TaskId), Working>> {
+        self.shared.working.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives out a tag that nobody has: later than the newest one known, and than every one given before.
+    pub fn give_tag(&self, now: DateTime<Utc>, newest_known: Option<SnapshotTag>) -> SnapshotTag {
+        let mut last = self.shared.last_tag.lock().unwrap_or_else(PoisonError::into_inner);
+        let tag = next_tag(now, newest_known.max(*last));
+        *last = Some(tag);
+        tag
+    }
+
+    /// Retention of every backup task that the cluster ever had. A deleted task keeps nothing by count.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn policies(
+        &self,
+        cluster: ClusterId,
+    ) -> Result<BTreeMap<TaskId, RetentionPolicy>, BackupError> {
+        let tasks = self.store().tasks_with_deleted(cluster, TaskType::Backup).await?;
+        let policy = |deleted: bool, properties: &Map<String, Value>| {
+            // Properties that cannot be read keep their backups.
+            let for_ever = RetentionProperties { retention: Some(0), retention_days: Some(0) };
+            let stored = serde_json::from_value(Value::Object(properties.clone())).unwrap_or(for_ever);
+            let policy = RetentionPolicy::of(stored.retention, stored.retention_days);
+            if deleted { policy.deleted() } else { policy }
+        };
+        Ok(tasks.iter().map(|t| (t.id, policy(t.deleted, &t.properties))).collect())
+    }
+
+    /// Which interrupted runs of the cluster's tasks can still be gone on with.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn continuable(
+        &self,
+        cluster: ClusterId,
+        now: DateTime<Utc>,
+    ) -> Result<Continuable, BackupError> {
+        let mut known = BTreeMap::new();
+        for task in self.store().tasks_with_deleted(cluster, TaskType::Backup).await? {
+            let runs = self.store().latest_backup_runs(cluster, task.id, resume::LOOK_BACK).await?;
+            let earlier: Vec<EarlierRun> = runs.iter().map(BackupRun::as_earlier).collect();
+            let tag = match resume::choose(&earlier, now, self.age_max()) {
+                Resume::Continue(id) if !task.deleted => {
+                    runs.iter().find(|r| r.key.run == id).and_then(|r| r.tag)
+                }
+                Resume::Continue(_) | Resume::Fresh(_) => None,
+            };
+            known.insert(task.id, tag);
+        }
+        let oldest = self.age_max().map(|max| SnapshotTag::at(now - max));
+        Ok(Continuable { known, oldest })
+    }
+
+    /// `backup.age_max`; `None` for no limit.
+    pub fn age_max(&self) -> Option<chrono::Duration> {
+        let max = self.shared.config.age_max;
+        if max.is_zero() { None } else { chrono::Duration::from_std(max).ok() }
+    }
+}
+
+impl BackupRun {
+    /// What matters of it when a later run looks for one to go on with.
+    pub fn as_earlier(&self) -> EarlierRun {
+        EarlierRun { id: self.key.run, stage: self.stage, tag: self.tag, abandoned: self.abandoned }
+    }
+}

@@ -1,0 +1,224 @@
+//! UPLOAD: has the agents move what is left of the snapshots to their locations (spec backup-format.md 4.7).
+//!
+//! One job per table, one table at a time on a node. A job's ID is in the store as long as it may run, so that the
+//! next run attaches to it. A table is written as complete before its local snapshot is deleted.
+
+use std::time::Duration;
+
+use common::api::agent::{JobProgress, JobStatus, MoveDirRequest, SourceAndDestination, capability};
+use tracing::{info, warn};
+
+use super::checksums::Uploaded;
+use super::deduplicate::{Pending, PendingTables};
+use super::error::{BackupError, HostFailure};
+use super::file_lists::{local_files, snapshot_dir};
+use super::jobs;
+use super::run::Run;
+use super::target::Node;
+use crate::agent_client::{Agent, split_remote_path};
+use crate::store::backup_runs::ProgressRow;
+
+/// How often a table's job is started again after the agent forgot it (the original's number).
+const MAX_RESTARTS: u32 = 10;
+
+/// Uploads what is pending on every node.
+///
+/// # Errors
+/// Tables that failed, by host; the others are done.
+pub async fn upload(run: &Run, pending: &PendingTables) -> Result<(), BackupError> {
+    run.on_nodes(&run.properties.upload_parallel, |node| async move {
+        let tables = pending.get(&node.host.address).map(Vec::as_slice).unwrap_or_default();
+        upload_node(run, node, tables).await
+    })
+    .await
+    .map(drop)
+}
+
+async fn upload_node(run: &Run, node: &Node, tables: &[Pending]) -> Result<(), BackupError> {
+    if !tables.is_empty() && !node.info.can(capability::JOB_FILES) {
+        info!(
+            host = %node.host.address,
+            "This agent reports no checksums: bytes are not checked on their way and the manifest carries no proof"
+        );
+    }
+    let mut failed = Vec::new();
+    for table in tables {
+        if run.stop.is_stopped() {
+            return Err(BackupError::Stopped);
+        }
+        if let Err(error) = upload_table(run, node, table).await {
+            let name = format!("{}.{}", table.entry.keyspace, table.entry.table);
+            let reason = HostFailure::new(node.host.address, &error).reason;
+            warn!(host = %node.host.address, table = name, error = reason, "A table failed");
+            let row = run.row(node, &table.entry.keyspace, &table.entry.table);
+            run.put_rows(node, vec![ProgressRow { error: reason.clone(), ..row }]).await?;
+            failed.push(format!("{name}: {reason}"));
+        }
+    }
+    match failed.as_slice() {
+        [] => Ok(()),
+        [only] => Err(BackupError::other(only)),
+        [first, rest @ ..] => {
+            Err(BackupError::other(format!("{first} (and {} more tables failed)", rest.len())))
+        }
+    }
+}
+
+async fn upload_table(run: &Run, node: &Node, table: &Pending) -> Result<(), BackupError> {
+    let agent = run.agent(node);
+    let mut row = run.row(node, &table.entry.keyspace, &table.entry.table);
+    row.started_at = row.started_at.or(Some(run.now()));
+    row.error.clear();
+    run_jobs(run, node, &agent, table, &mut row).await?;
+    complete(run, node, &agent, table, row).await
+}
+
+/// Attaches to the table's job or starts one, until one succeeds; that one stays in the row.
+async fn run_jobs(
+    run: &Run,
+    node: &Node,
+    agent: &Agent,
+    table: &Pending,
+    row: &mut ProgressRow,
+) -> Result<(), BackupError> {
+    let mut restarts = 0;
+    let mut attached = row.job.is_some();
+    loop {
+        let job = match row.job {
+            Some(job) => job,
+            None => {
+                if restarts > 0 && nothing_left(run, agent, table, row).await? {
+                    return Ok(());
+                }
+                let job = agent.move_dir(&request(run, node, table)).await?;
+                row.job = Some(job);
+                run.put_rows(node, vec![row.clone()]).await?;
+                job
+            }
+        };
+        match follow(run, node, agent, job, row).await? {
+            None => {
+                warn!(host = %node.host.address, job, "The agent does not know its job, it was probably restarted");
+                row.job = None;
+            }
+            Some(progress) if progress.status == JobStatus::Success => return Ok(()),
+            Some(progress) => {
+                jobs::close(run, node, row).await?;
+                // A job of an earlier run that was stopped or failed says nothing about now.
+                if !attached {
+                    return Err(BackupError::other(progress.error));
+                }
+            }
+        }
+        attached = false;
+        restarts += 1;
+        if restarts > MAX_RESTARTS {
+            return Err(BackupError::other(format!("the agent lost its job {MAX_RESTARTS} times")));
+        }
+    }
+}
+
+/// Polls a job to its end; `None` when the agent does not know it.
+async fn follow(
+    run: &Run,
+    node: &Node,
+    agent: &Agent,
+    job: u64,
+    row: &mut ProgressRow,
+) -> Result<Option<JobProgress>, BackupError> {
+    // What was in the location before this job. For a job that this run attaches to it may count some bytes twice
+    // until the table is complete.
+    let base = row.skipped;
+    let wait = Duration::from_secs(run.backups.config().long_polling_timeout_seconds.max(1));
+    loop {
+        let Some(progress) = agent.job_progress(job, wait).await? else { return Ok(None) };
+        row.uploaded = progress.uploaded.min(row.size);
+        row.skipped = (base + progress.skipped).min(row.size - row.uploaded);
+        row.failed = progress.failed;
+        run.put_rows(node, vec![row.clone()]).await?;
+        if progress.status != JobStatus::Running {
+            return Ok(Some(progress));
+        }
+    }
+}
+
+/// Looks at what a lost job left; whatever is gone from the node counts as in the location.
+async fn nothing_left(
+    run: &Run,
+    agent: &Agent,
+    table: &Pending,
+    row: &mut ProgressRow,
+) -> Result<bool, BackupError> {
+    let left =
+        local_files(agent, &snapshot_dir(&table.entry, &run.tag.to_string())).await?.unwrap_or_default();
+    let bytes: u64 = left.iter().map(|(_, size)| size).sum();
+    (row.uploaded, row.failed) = (0, 0);
+    row.skipped = row.size.saturating_sub(bytes);
+    Ok(left.is_empty())
+}
+
+fn request(run: &Run, node: &Node, table: &Pending) -> MoveDirRequest {
+    let source = snapshot_dir(&table.entry, &run.tag.to_string());
+    let target = node.location.remote_path(&run.table_dir(node, &table.entry));
+    let ((src_fs, src_remote), (dst_fs, dst_remote)) =
+        (split_remote_path(&source), split_remote_path(&target));
+    let overwrite = if node.info.can(capability::OVERWRITE) { table.overwrite.clone() } else { Vec::new() };
+    MoveDirRequest {
+        paths: SourceAndDestination {
+            src_fs: src_fs.to_owned(),
+            src_remote: src_remote.to_owned(),
+            dst_fs: dst_fs.to_owned(),
+            dst_remote: dst_remote.to_owned(),
+        },
+        suffix: format!(".{}", run.tag),
+        transfers: Some(run.properties.transfers),
+        bandwidth_rate: format!("{}M", run.rate_of(node)),
+        overwrite,
+    }
+}
+
+/// Writes the table as complete with what its jobs reported, and only then lets go of job and snapshot.
+async fn complete(
+    run: &Run,
+    node: &Node,
+    agent: &Agent,
+    table: &Pending,
+    mut row: ProgressRow,
+) -> Result<(), BackupError> {
+    row.skipped = row.size.saturating_sub(row.uploaded);
+    row.failed = 0;
+    row.completed_at = Some(run.now());
+    let files = jobs::close(run, node, &mut row).await?;
+    mend(run, node, table, &files).await?;
+    let (keyspace, name) = (&table.entry.keyspace, &table.entry.table);
+    if let Err(error) = agent.delete_snapshot(&run.tag.to_string(), Some(keyspace), Some(name)).await {
+        // It goes with the whole snapshot at the end of the run.
+        warn!(
+            error = common::error::chain(&error),
+            "The snapshot of an uploaded table cannot be deleted yet"
+        );
+    }
+    Ok(())
+}
+
+/// Forgets damaged objects that were replaced by the bytes that they should have.
+async fn mend(run: &Run, node: &Node, table: &Pending, files: &[Uploaded]) -> Result<(), BackupError> {
+    if table.overwrite.is_empty() {
+        return Ok(());
+    }
+    let dir = run.table_dir(node, &table.entry);
+    let mut mended = Vec::new();
+    for (name, expected) in run.backups.store().damaged_in(&node.location, &dir).await? {
+        let Some(sent) = files.iter().find(|f| f.name == name).and_then(|f| f.crc32) else { continue };
+        if expected.is_none_or(|expected| expected == sent) {
+            mended.push(name);
+        } else {
+            let path = node.location.remote_path(&format!("{dir}/{name}"));
+            run.warn(&format!(
+                "{path} was damaged and is replaced, but its bytes are not those of older backups: they stay damaged"
+            ))
+            .await;
+        }
+    }
+    Ok(run.backups.store().mend(&node.location, &dir, &mended).await?)
+}
