@@ -79,7 +79,7 @@ impl<'a> Ctx<'a> {
         Ok(crate::error::print(error, self.out)?)
     }
 
-    /// Prints either form of a result: text, or JSON with the schema version in front.
+    /// Prints either form of a result: text, or JSON with the schema version in it.
     pub fn show(
         &mut self,
         format: OutputFormat,

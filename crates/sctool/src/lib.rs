@@ -15,6 +15,8 @@ mod error;
 mod exit;
 mod grammar;
 mod render;
+#[cfg(test)]
+mod tests;
 mod values;
 
 use std::collections::BTreeMap;

@@ -18,7 +18,8 @@ pub fn render(root: &Command, command: &Command, path: &[String]) -> String {
     text.push_str(&format!("{}\n\n", long.map(ToString::to_string).unwrap_or_default()));
     text.push_str(&usage(command, &full));
     if let Some(examples) = command.get_after_help() {
-        text.push_str(&format!("\nExamples:\n{examples}\n"));
+        // The source's line continuation takes the blanks of the first line away.
+        text.push_str(&format!("\nExamples:\n  {}\n", examples.to_string().trim_start()));
     }
     let children: Vec<&Command> = command.get_subcommands().filter(|child| !child.is_hide_set()).collect();
     if !children.is_empty() {

@@ -54,12 +54,12 @@ fn check_watch(ctx: &Ctx<'_>, format: OutputFormat) -> Result<(), CliError> {
 fn supported(task_type: TaskType) -> Result<(), CliError> {
     match task_type {
         TaskType::Backup | TaskType::ValidateBackup => Ok(()),
-        TaskType::Restore
-        | TaskType::OneToOneRestore
-        | TaskType::HealthCheck
-        | TaskType::Suspend
-        | TaskType::Repair
-        | TaskType::TabletRepair => Err(CliError::text(format!("unsupported task type {task_type}"))),
+        TaskType::Restore | TaskType::OneToOneRestore => Err(CliError::text(
+            "progress of restore tasks is not available in this release; sctool info shows their runs",
+        )),
+        TaskType::HealthCheck | TaskType::Suspend | TaskType::Repair | TaskType::TabletRepair => {
+            Err(CliError::text(format!("unsupported task type {task_type}")))
+        }
     }
 }
 

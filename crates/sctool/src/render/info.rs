@@ -172,7 +172,7 @@ mod tests {
         let narrow = View { width: Some(100), ..View::plain() };
         assert!(runs(&all, true, now, &View::plain()).contains("ERROR upload: agent not reachable │"));
         assert!(
-            runs(&all, true, now, &narrow).contains("ERROR upload: agent no… │"),
+            runs(&all, true, now, &narrow).contains("ERROR upload: agent … │"),
             "{}",
             runs(&all, true, now, &narrow)
         );

@@ -130,6 +130,10 @@ fn done(numbers: &ProgressNumbers) -> u64 {
 /// Name, bar, share and bytes, rate, time left.
 fn row(name: &str, numbers: &ProgressNumbers, meter: Option<&Meter>, view: &View) -> [String; 5] {
     let (done, size) = (done(numbers), numbers.size);
+    if size == 0 {
+        // Not indexed yet, or nothing to do: nobody knows.
+        return [name.to_owned(), bar(0, view), "   -".to_owned(), String::new(), String::new()];
+    }
     let share = text::progress(done, numbers.failed, size);
     let bytes = format!("{share:>4} {}/{}", format_size(done), format_size(size));
     let rate = meter.map_or(0, Meter::rate);
@@ -201,13 +205,13 @@ mod tests {
         insta::assert_snapshot!(draw(0, 10), @"
         backup/nightly: RUNNING (uploading data), 10s, sm_20260302023012UTC
         10.20.0.11  ██████░░░░░░░░░░░░░░░░░░   25% 1GiB/4GiB
-        10.20.0.12  ████████████████████████  100% 0B/0B
+        10.20.0.12  ░░░░░░░░░░░░░░░░░░░░░░░░     -
         total       ██████░░░░░░░░░░░░░░░░░░   25% 1GiB/4GiB
         ");
         insta::assert_snapshot!(draw(1024 * MIB, 20), @"
         backup/nightly: RUNNING (uploading data), 20s, sm_20260302023012UTC
         10.20.0.11  ████████████░░░░░░░░░░░░   50% 2GiB/4GiB  102.400MiB/s  20s left
-        10.20.0.12  ████████████████████████  100% 0B/0B
+        10.20.0.12  ░░░░░░░░░░░░░░░░░░░░░░░░     -
         total       ████████████░░░░░░░░░░░░   50% 2GiB/4GiB  102.400MiB/s  20s left
         ");
     }
@@ -236,7 +240,7 @@ mod tests {
         insta::assert_snapshot!(text, @"
         backup/nightly: RUNNING (uploa
         10.20.0.11  ######............
-        10.20.0.12  ##################
+        10.20.0.12  ..................
         total       ######............
         ");
     }
