@@ -74,8 +74,6 @@ fn unsupported(operation: &'static str, provider: String, what: &'static str) ->
 /// # Errors
 /// The first step that failed, by name.
 pub async fn check_permissions(place: &Place, done: impl Fn(CheckStep)) -> Result<(), CallError> {
-    // Whoever asks can ask again; retries of ours would only hide for minutes what is wrong.
-    let place = &Place::new(place.store.without_retries().unwrap_or(place.store.clone()), place.path.clone());
     let dir = place.path.join(&format!("scylla-manager-agent-{:08x}", rand::random::<u32>()))?;
     let file = dir.join(FILE)?;
     let outcome = try_steps(place, &dir, &file, &done).await;

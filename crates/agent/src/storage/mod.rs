@@ -261,11 +261,6 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// Deletes a directory with everything in it. Missing: an error for local stores only.
     fn purge<'a>(&'a self, dir: &'a ObjectPath) -> BoxFuture<'a, Result<u64>>;
 
-    /// The same store without retries, for checks that somebody waits for; `None` where nothing is retried anyway.
-    fn without_retries(&self) -> Option<Arc<dyn ObjectStore>> {
-        None
-    }
-
     /// Space of the file system; `Unsupported` for object stores.
     fn about(&self) -> BoxFuture<'_, Result<Space>>;
 }

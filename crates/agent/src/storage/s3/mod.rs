@@ -242,24 +242,6 @@ impl ObjectStore for S3Store {
         delete::purge(self, dir).boxed()
     }
 
-    fn without_retries(&self) -> Option<Arc<dyn ObjectStore>> {
-        let inner = &self.0;
-        Some(Arc::new(Self(Arc::new(Inner {
-            config: inner.config.clone(),
-            quirks: inner.quirks,
-            encryption: inner.encryption.clone(),
-            pacer: Pacer::new(1),
-            limits: inner.limits.clone(),
-            checkers: inner.checkers,
-            http: inner.http.clone(),
-            direct: inner.direct.clone(),
-            clients: tokio::sync::Mutex::default(),
-            regions: RwLock::default(),
-            addresses: RwLock::default(),
-            identity: tokio::sync::Mutex::default(),
-        }))))
-    }
-
     fn about(&self) -> BoxFuture<'_, Result<Space>> {
         let error = StorageError::Unsupported { what: "about", provider: PROVIDER.into() };
         async move { Err(error) }.boxed()
