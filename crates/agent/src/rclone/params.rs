@@ -3,6 +3,8 @@
 //! The original's clients leave zero values out and send numbers and booleans as texts, so readers are lenient
 //! about absence and about the type, but never guess.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use futures::StreamExt;
 use http::{HeaderMap, header};
@@ -14,6 +16,9 @@ use super::error::CallError;
 
 /// Bytes of a body that are read; longer ones are cut there and then fail to parse.
 const BODY_LIMIT: usize = 1 << 20;
+
+/// Limit for the arrival of such a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Merged parameters.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -209,6 +214,12 @@ fn body_kind(headers: &HeaderMap) -> Result<BodyKind, CallError> {
 }
 
 async fn read_limited(body: &mut Body) -> Result<Vec<u8>, String> {
+    tokio::time::timeout(BODY_TIMEOUT, read_to_limit(body))
+        .await
+        .map_err(|_| format!("the body was not complete within {BODY_TIMEOUT:?}"))?
+}
+
+async fn read_to_limit(body: &mut Body) -> Result<Vec<u8>, String> {
     let mut stream = std::mem::replace(body, Body::empty()).into_data_stream();
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
@@ -278,6 +289,16 @@ mod tests {
             assert!(bad.error.to_string().contains(message), "{}", bad.error);
             assert_eq!(bad.error.status(), 400);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_falls_silent_is_refused() {
+        let headers =
+            HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
+        let silent = futures::stream::pending::<std::io::Result<bytes::Bytes>>();
+        let bad = Params::read(&headers, "", &mut Body::from_stream(silent)).await.unwrap_err();
+        assert_eq!(bad.error.status(), 400);
+        assert!(bad.error.to_string().contains("not complete within 60s"), "{}", bad.error);
     }
 
     #[tokio::test]
