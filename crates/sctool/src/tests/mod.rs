@@ -8,6 +8,7 @@ mod files;
 mod follow;
 mod legacy;
 mod tasks;
+mod tls;
 mod update;
 
 use serde_json::{Value, json};
