@@ -33,6 +33,9 @@ use crate::transfer::rate_limit::RateLimits;
 use crate::upstream::{Upstream, UpstreamError};
 use crate::{metrics, server};
 
+#[cfg(test)]
+mod tests;
+
 /// Time for requests and jobs to end after the signal (spec agent.md 1.1).
 const STOP_BUDGET: Duration = Duration::from_secs(30);
 /// Part of it that jobs get to clean up; the rest is for the answers that wait for them.
@@ -208,9 +211,14 @@ impl Agent {
     /// # Errors
     /// An address cannot be bound, or there is no TLS.
     pub async fn serve(&self) -> Result<(), StartupError> {
+        let servers = self.bind().await?;
+        self.serve_on(servers).await
+    }
+
+    async fn serve_on(&self, bound: Vec<Server>) -> Result<(), StartupError> {
         let state = &self.0;
         let mut servers = JoinSet::new();
-        for server in self.bind().await? {
+        for server in bound {
             servers.spawn(server.serve(state.stop.clone(), STOP_BUDGET));
         }
         tracing::info!(version = common::version::VERSION, "Agent is ready");

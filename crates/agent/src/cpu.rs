@@ -58,6 +58,17 @@ pub enum CpuError {
     },
 }
 
+impl CpuError {
+    /// Nothing says which CPUs are Scylla's, so there is nothing to keep off: no failure, but no pinning either.
+    pub fn is_unconfigured(&self) -> bool {
+        match self {
+            Self::NoCpuset { .. } => true,
+            Self::Read { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::OutOfRange { .. } | Self::Set { .. } => false,
+        }
+    }
+}
+
 /// What the configuration and Scylla's own settings lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PinPlan {
@@ -229,7 +240,8 @@ mod tests {
             assert_eq!(scylla_cpus(&path).ok(), expected, "{text:?}");
         }
         let missing = scylla_cpus(&dir.path().join("no")).unwrap_err();
-        assert!(matches!(missing, CpuError::Read { .. }));
+        assert!(matches!(missing, CpuError::Read { .. }) && missing.is_unconfigured());
+        assert!(!CpuError::OutOfRange { cpu: 9 }.is_unconfigured());
     }
 
     #[test]

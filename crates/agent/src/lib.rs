@@ -23,6 +23,8 @@ mod server;
 pub mod size_suffix;
 pub mod startup;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 pub mod transfer;
 pub mod upstream;

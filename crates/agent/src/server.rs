@@ -16,6 +16,9 @@ use serde_json::json;
 use crate::agent::AgentState;
 use crate::{debug, rclone, request_log};
 
+#[cfg(test)]
+mod tests;
+
 type Shared = Arc<AgentState>;
 
 /// The complete API.
@@ -95,7 +98,13 @@ async fn node_info(State(state): State<Shared>) -> Response {
 
 async fn pin_cpu(State(state): State<Shared>, method: Method) -> Response {
     let outcome = match method {
-        Method::POST => state.cpu.pin().map(|()| StatusCode::OK.into_response()),
+        Method::POST => match state.cpu.pin() {
+            Err(error) if error.is_unconfigured() => {
+                tracing::info!(reason = common::error::chain(&error), "Not pinned to CPUs");
+                Ok(StatusCode::OK.into_response())
+            }
+            outcome => outcome.map(|()| StatusCode::OK.into_response()),
+        },
         Method::DELETE => state.cpu.unpin().map(|()| StatusCode::OK.into_response()),
         _ => {
             let cpus = state.cpu.pinned();

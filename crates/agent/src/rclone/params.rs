@@ -293,8 +293,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_falls_silent_is_refused() {
-        let headers =
-            HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
         let silent = futures::stream::pending::<std::io::Result<bytes::Bytes>>();
         let bad = Params::read(&headers, "", &mut Body::from_stream(silent)).await.unwrap_err();
         assert_eq!(bad.error.status(), 400);
