@@ -22,6 +22,9 @@ use crate::run;
 /// Largest request body that a test sends.
 const BODY_LIMIT: usize = 1 << 20;
 
+/// Status that stands for no answer.
+const UNREACHABLE: u16 = 0;
+
 /// An answer of the manager.
 #[derive(Clone)]
 pub struct Reply {
@@ -49,6 +52,11 @@ impl Reply {
     pub fn error(status: u16, message: &str) -> Self {
         let body = json!({ "message": message, "details": "", "trace_id": "Xk3Yt0aQS2ybTz8m4mW1eA" });
         Self::of(status, body.to_string())
+    }
+
+    /// No answer at all: the manager is down at that request.
+    pub fn unreachable() -> Self {
+        Self::of(UNREACHABLE, String::new())
     }
 
     /// Answers after `delay` only.
@@ -119,7 +127,11 @@ impl Fake {
     pub async fn run(&self, line: &str) -> Transcript {
         let state = Arc::new(Mutex::new(State { replies: self.replies.clone(), seen: String::new() }));
         let router = router(Arc::clone(&state));
-        let env = self.env(Transport::InProcess(Arc::new(move |_| Some(router.clone()))));
+        let asked = Arc::clone(&state);
+        let env = self.env(Transport::InProcess(Arc::new(move |uri| {
+            let is_up = asked.lock().expect("not poisoned").is_up(uri.path());
+            is_up.then(|| router.clone())
+        })));
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let exit = Box::pin(run(&words(line), &env, &mut out, &mut err)).await;
         let requests = state.lock().expect("not poisoned").seen.clone();
@@ -162,6 +174,20 @@ struct State {
 }
 
 impl State {
+    /// False if the next answer to a `GET` of that path is none; uses it up.
+    fn is_up(&mut self, path: &str) -> bool {
+        let key = format!("GET {}", path.strip_prefix("/api/v1").expect("the base path"));
+        let Some(replies) = self.replies.get_mut(&key).filter(|replies| replies[0].status == UNREACHABLE)
+        else {
+            return true;
+        };
+        if replies.len() > 1 {
+            replies.pop_front();
+        }
+        self.seen.push_str(&format!("{key} (no answer)\n"));
+        false
+    }
+
     fn next(&mut self, key: &str) -> Reply {
         let Some(replies) = self.replies.get_mut(key) else {
             return Reply::error(404, &format!("no answer prepared for {key}"));

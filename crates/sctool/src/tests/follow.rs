@@ -95,6 +95,8 @@ async fn watch_draws_the_run_until_it_is_over() {
 async fn watch_fails_with_the_run_and_survives_a_restart_of_the_manager() {
     let fake = manager()
         .on(&format!("GET {}", path("/latest")), answer(RUN, "RUNNING", 0))
+        .on(&format!("GET {}", path(&format!("/{RUN}"))), Reply::unreachable())
+        .on(&format!("GET {}", path(&format!("/{RUN}"))), Reply::unreachable())
         .on(&format!("GET {}", path(&format!("/{RUN}"))), answer(RUN, "ABORTED", 0));
     let (fake, _) = on_terminal(fake);
     let transcript = fake.run(&format!("progress -c prod backup/{TASK} --watch")).await;
@@ -111,6 +113,17 @@ async fn watch_ends_with_an_error_of_the_server() {
     Error: get resource: run: not found
     Trace ID: Xk3Yt0aQS2ybTz8m4mW1eA (grep in scylla-manager logs)
     ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_ends_when_the_manager_stays_away() {
+    let fake = manager()
+        .on(&format!("GET {}", path("/latest")), answer(RUN, "DONE", 0))
+        .on(&format!("GET {}", path("/latest")), Reply::unreachable());
+    let transcript = fake.run(&format!("start -c prod backup/{TASK} --wait")).await;
+    assert_eq!(transcript.code, 1);
+    assert_eq!(transcript.requests.matches("(no answer)").count(), 30);
+    assert!(transcript.err.contains("is scylla-manager running there?"), "{}", transcript.err);
 }
 
 #[tokio::test(start_paused = true)]
