@@ -149,4 +149,36 @@ mod tests {
             assert_eq!(judge(answer.into()).await, expected, "{status} {body}");
         }
     }
+
+    #[tokio::test]
+    async fn without_enforcement_a_scan_is_sent_and_with_it_only_a_get() {
+        use axum::extract::Request;
+        use axum::response::IntoResponse;
+        use tokio_util::sync::CancellationToken;
+
+        let handler = |request: Request| async move {
+            let (head, body) = request.into_parts();
+            assert!(head.headers.get("authorization").is_none(), "nobody logs in");
+            let body = axum::body::to_bytes(body, 1024).await.unwrap();
+            if head.method == "GET" {
+                return "healthy: here".into_response();
+            }
+            let target = head.headers.get("x-amz-target").and_then(|t| t.to_str().ok());
+            assert_eq!((target, &*body), (Some("DynamoDB_20120810.Scan"), SCAN.as_bytes()));
+            (StatusCode::BAD_REQUEST, r#"{"__type":"x","message":"User not found"}"#).into_response()
+        };
+        let router = axum::Router::new().fallback(handler);
+        let server = crate::listener::Server::bind("http", "127.0.0.1:0", None, router).await.unwrap();
+        let url = format!("http://{}/", server.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let asks = async {
+            let pinger = Pinger::default();
+            assert_eq!(pinger.ping(&url, true).await, Answer::Good);
+            assert_eq!(pinger.ping(&url, false).await, Answer::Unauthorised);
+            stop.cancel();
+        };
+        tokio::join!(server.serve(stop.clone(), std::time::Duration::from_secs(5)), asks);
+        let Answer::Bad(cause) = Pinger::default().ping(&url, false).await else { panic!("it is gone") };
+        assert!(cause.contains("refused"), "{cause}");
+    }
 }

@@ -149,7 +149,7 @@ async fn datacenters(contact: &AgentClient) -> Result<BTreeMap<String, Vec<IpAdd
 }
 
 /// The addresses of a name, at least one.
-async fn resolve(host: &str) -> std::io::Result<Vec<IpAddr>> {
+pub(super) async fn resolve(host: &str) -> std::io::Result<Vec<IpAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![address.to_canonical()]);
     }

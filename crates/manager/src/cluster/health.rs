@@ -50,7 +50,7 @@ pub struct Ping {
     pub status: String,
     /// Round trip.
     pub rtt: Duration,
-    /// Why it is down.
+    /// Why it is down, or what the last try met before the limit.
     pub cause: String,
 }
 
@@ -201,8 +201,10 @@ fn described(member: &Member, facts: Option<&NodeFacts>, access: &CqlAccess) -> 
     }
 }
 
+/// As the wire has it: a cause only where the status does not say it all.
 fn parts(ping: Ping) -> (String, f64, String) {
-    (ping.status, ping.rtt.as_millis() as f64, ping.cause)
+    let told = matches!(ping.status.as_str(), "DOWN" | "ERROR");
+    (ping.status, ping.rtt.as_millis() as f64, if told { ping.cause } else { String::new() })
 }
 
 async fn ping_rest(client: &AgentClient, node: IpAddr, timeout: Duration) -> Ping {
@@ -221,22 +223,22 @@ async fn ping_rest(client: &AgentClient, node: IpAddr, timeout: Duration) -> Pin
 }
 
 async fn ping_cql(access: &CqlAccess, node: IpAddr, info: &NodeInfo, timeout: Duration) -> Ping {
-    let begin = Instant::now();
-    let login = access.login().is_some();
-    let work = async {
-        if login {
-            ping_by_login(access, node, info).await
-        } else {
-            ping_by_options(access, node, info, timeout).await
-        }
+    let way = access.address(node, info).and_then(|address| Ok((address, access.tls(info)?)));
+    let (address, tls) = match way {
+        Ok(way) => way,
+        Err(error) => return Ping::error(common::error::chain(&error)),
     };
-    let outcome = tokio::time::timeout(timeout, work).await;
+    let begin = Instant::now();
+    let outcome = match access.login() {
+        Some(_) => ping_by_login(access, node, info, timeout).await,
+        None => ping_by_options(address, tls, timeout).await,
+    };
     let rtt = begin.elapsed();
     match outcome {
-        Err(_) => Ping::new("TIMEOUT", rtt),
-        Ok(Ok(())) => Ping::new("UP", rtt),
-        Ok(Err(cause)) if is_unauthorised(&cause) => Ping::new("UNAUTHORIZED", rtt),
-        Ok(Err(cause)) => Ping::down(rtt, cause),
+        Ok(()) => Ping::new("UP", rtt),
+        Err(cause) if rtt >= timeout => Ping { cause, ..Ping::new("TIMEOUT", rtt) },
+        Err(cause) if is_unauthorised(&cause) => Ping::new("UNAUTHORIZED", rtt),
+        Err(cause) => Ping::down(rtt, cause),
     }
 }
 
@@ -245,30 +247,38 @@ fn is_unauthorised(cause: &str) -> bool {
     cause.contains("authentication failed") || cause.contains("Username and/or password are incorrect")
 }
 
-async fn ping_by_login(access: &CqlAccess, node: IpAddr, info: &NodeInfo) -> Result<(), String> {
-    let session = access.session(node, info).await.map_err(|e| common::error::chain(&e))?;
-    session.ping().await.map_err(|e| common::error::chain(&e))
-}
-
-/// Tries again after growing pauses until the caller's limit, so that one lost packet is no alert. Returns the
-/// first success, or at the limit what the last try met.
-async fn ping_by_options(
+async fn ping_by_login(
     access: &CqlAccess,
     node: IpAddr,
     info: &NodeInfo,
     timeout: Duration,
 ) -> Result<(), String> {
-    let address = access.address(node, info).map_err(|e| e.to_string())?;
-    let tls = access.tls(info).map_err(|e| e.to_string())?;
-    let begin = Instant::now();
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let Err(cause) = options_once(address, tls.clone()).await else { return Ok(()) };
-        if begin.elapsed() + pause >= timeout {
-            return Err(cause);
+    let work = async {
+        let session = access.session(node, info).await.map_err(|e| common::error::chain(&e))?;
+        session.ping().await.map_err(|e| common::error::chain(&e))
+    };
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| Err("no answer".to_owned()))
+}
+
+/// Tries again after growing pauses until the limit, so that one lost packet is no alert. Returns the first
+/// success, or at the limit what the last try met.
+async fn ping_by_options(
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+    timeout: Duration,
+) -> Result<(), String> {
+    let mut last = "no answer".to_owned();
+    let tries = async {
+        let mut pause = FIRST_PAUSE;
+        while let Err(cause) = options_once(address, tls.clone()).await {
+            last = cause;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(timeout / 3);
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(timeout / 3);
+    };
+    match tokio::time::timeout(timeout, tries).await {
+        Ok(()) => Ok(()),
+        Err(_) => Err(last),
     }
 }
 
@@ -321,25 +331,56 @@ mod tests {
         }
     }
 
+    fn no_login() -> CqlAccess {
+        CqlAccess::new(&crate::store::clusters::tests::sample("c"), crate::store::Secrets::default())
+    }
+
     #[tokio::test]
-    async fn a_cql_port_that_refuses_is_down_and_one_that_is_silent_times_out() {
-        let cluster = crate::store::clusters::tests::sample("c");
-        let access = CqlAccess::new(&cluster, crate::store::Secrets::default());
+    async fn a_cql_port_is_tried_until_the_limit() {
         let limit = Duration::from_millis(200);
         let node: IpAddr = "127.0.0.1".parse().unwrap();
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = silent.local_addr().unwrap().port();
-        assert_eq!(ping_cql(&access, node, &plain_node(port), limit).await.status, "TIMEOUT");
+        let info = plain_node(silent.local_addr().unwrap().port());
+        let ping = ping_cql(&no_login(), node, &info, limit).await;
+        assert_eq!((ping.status.as_str(), ping.cause.as_str()), ("TIMEOUT", "no answer"));
         drop(silent);
-        let ping = ping_cql(&access, node, &plain_node(port), limit).await;
-        assert_eq!(ping.status, "DOWN");
-        assert!(ping.cause.contains("refused"), "{}", ping.cause);
+        let ping = ping_cql(&no_login(), node, &info, limit).await;
+        assert!(ping.status == "TIMEOUT" && ping.cause.contains("refused"), "{ping:?}");
+        assert!(ping.rtt >= limit && !ping.is_up());
+        assert_eq!(parts(ping).2, "", "on the wire the status says it");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_cannot_be_asked_is_an_error() {
+        let node: IpAddr = "127.0.0.1".parse().unwrap();
+        let no_port = NodeInfo { native_transport_port: String::new(), ..plain_node(1) };
+        let encrypted = NodeInfo {
+            client_encryption_enabled: true,
+            client_encryption_require_auth: true,
+            native_transport_port_ssl: "9142".into(),
+            ..plain_node(1)
+        };
+        for (info, cause) in [(no_port, "no CQL address"), (encrypted, "--ssl-user-key-file")] {
+            let ping = ping_cql(&no_login(), node, &info, Duration::from_secs(1)).await;
+            assert_eq!((ping.status.as_str(), ping.rtt), ("ERROR", Duration::ZERO));
+            assert!(ping.cause.contains(cause), "{}", ping.cause);
+            assert!(parts(ping).2.contains(cause));
+        }
+    }
+
+    #[test]
+    fn refused_logins_are_known_by_their_texts() {
+        for (cause, refused) in [
+            ("connect to CQL at x: authentication failed", true),
+            ("connect: Username and/or password are incorrect", true),
+            ("connect: connection refused", false),
+        ] {
+            assert_eq!(is_unauthorised(cause), refused, "{cause}");
+        }
     }
 
     #[tokio::test]
     async fn a_cql_port_that_comes_up_in_time_is_up() {
-        let cluster = crate::store::clusters::tests::sample("c");
-        let access = CqlAccess::new(&cluster, crate::store::Secrets::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let serve = async {
@@ -351,7 +392,7 @@ mod tests {
             stream.write_all(&[0x84, 0, 0, 0, SUPPORTED, 0, 0, 0, 0]).await.unwrap();
         };
         let node: IpAddr = "127.0.0.1".parse().unwrap();
-        let info = plain_node(port);
+        let (access, info) = (no_login(), plain_node(port));
         let (ping, ()) = tokio::join!(ping_cql(&access, node, &info, Duration::from_secs(5)), serve);
         assert_eq!(ping.status, "UP");
     }

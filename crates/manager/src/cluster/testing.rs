@@ -32,6 +32,12 @@ pub(crate) struct FakeNode {
     pub agent: bool,
     pub token: String,
     pub info: NodeInfo,
+    /// `N`, `J` or `L`, as all of them see it.
+    pub state: char,
+    /// Before each answer.
+    pub delay: Duration,
+    /// Of the answer to the REST ping.
+    pub ping_status: StatusCode,
 }
 
 #[derive(Default)]
@@ -77,7 +83,16 @@ impl FakeCluster {
             cpu_count: 4,
             ..NodeInfo::default()
         };
-        let node = FakeNode { dc: dc.into(), live: true, agent: true, token: TOKEN.into(), info };
+        let node = FakeNode {
+            dc: dc.into(),
+            live: true,
+            agent: true,
+            token: TOKEN.into(),
+            info,
+            state: 'N',
+            delay: Duration::ZERO,
+            ping_status: StatusCode::OK,
+        };
         self.state.lock().unwrap().nodes.insert(address.parse().unwrap(), node);
     }
 
@@ -102,12 +117,12 @@ impl FakeCluster {
         let cluster = self.clone();
         let lookup: RouterLookup = Arc::new(move |uri| {
             let address: IpAddr = uri.host()?.parse().ok()?;
-            cluster.state.lock().unwrap().nodes.get(&address).filter(|n| n.agent)?;
+            let delay = cluster.state.lock().unwrap().nodes.get(&address).filter(|n| n.agent)?.delay;
             let cluster = cluster.clone();
-            Some(
-                Router::new()
-                    .fallback(move |request: Request| async move { cluster.answer(address, &request) }),
-            )
+            Some(Router::new().fallback(move |request: Request| async move {
+                tokio::time::sleep(delay).await;
+                cluster.answer(address, &request)
+            }))
         });
         Transport::InProcess(lookup)
     }
@@ -127,6 +142,9 @@ impl FakeCluster {
             let body = json!({ "message": "unauthorized", "code": 401 });
             return (StatusCode::UNAUTHORIZED, body.to_string()).into_response();
         }
+        if path == "/storage_service/scylla_release_version" && node.ping_status != StatusCode::OK {
+            return (node.ping_status, r#"{"message":"no","code":0}"#).into_response();
+        }
         if path == "/storage_service/tablets/balancing" {
             state.balancing = request.uri().query() == Some("enabled=true");
             return Body::empty().into_response();
@@ -145,6 +163,7 @@ impl FakeCluster {
 
 fn reply(state: &State, node: &FakeNode, path: &str, host: Option<IpAddr>) -> Option<Value> {
     let nodes = &state.nodes;
+    let in_state = |state| nodes.iter().filter(|(_, n)| n.state == state).map(|(a, _)| a).collect::<Vec<_>>();
     Some(match path {
         "/gossiper/endpoint/live/" => {
             json!(nodes.iter().filter(|(_, n)| n.live).map(|(a, _)| a).collect::<Vec<_>>())
@@ -152,7 +171,8 @@ fn reply(state: &State, node: &FakeNode, path: &str, host: Option<IpAddr>) -> Op
         "/storage_service/host_id" => {
             json!(nodes.keys().map(|a| json!({ "key": a, "value": format!("id-{a}") })).collect::<Vec<_>>())
         }
-        "/storage_service/nodes/joining" | "/storage_service/nodes/leaving" => json!([]),
+        "/storage_service/nodes/joining" => json!(in_state('J')),
+        "/storage_service/nodes/leaving" => json!(in_state('L')),
         "/snitch/datacenter" => json!(nodes.get(&host?)?.dc),
         "/snitch/rack" => json!("r1"),
         "/storage_service/scylla_release_version" => json!(node.info.scylla_version),
