@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::api::manager::{CronText, Task};
 use common::ids::ClusterId;
 use common::task::TaskType;
 use futures::future::BoxFuture;
@@ -95,13 +96,22 @@ pub async fn create_tasks(
     config: &HealthCheck,
 ) -> Result<(), SchedulerError> {
     for (mode, cron) in automatic(config) {
-        let mut spec = TaskSpec { name: mode.to_owned(), enabled: true, ..TaskSpec::default() };
-        spec.schedule.cron = cron.to_owned();
-        spec.schedule.timezone = local_timezone();
-        spec.properties.insert(MODE.to_owned(), mode.into());
-        scheduler.create(cluster, TaskType::HealthCheck, spec).await?;
+        create_task(scheduler, cluster, mode, cron).await?;
     }
     Ok(())
+}
+
+async fn create_task(
+    scheduler: &Scheduler,
+    cluster: ClusterId,
+    mode: &str,
+    cron: &str,
+) -> Result<(), SchedulerError> {
+    let mut spec = TaskSpec { name: mode.to_owned(), enabled: true, ..TaskSpec::default() };
+    spec.schedule.cron = cron.to_owned();
+    spec.schedule.timezone = local_timezone();
+    spec.properties.insert(MODE.to_owned(), mode.into());
+    scheduler.create(cluster, TaskType::HealthCheck, spec).await.map(drop)
 }
 
 /// Name of the zone of this machine, `UTC` when it cannot be told.
@@ -111,22 +121,36 @@ fn local_timezone() -> String {
     name.map_or_else(|| "UTC".to_owned(), |(_, zone)| zone.to_owned())
 }
 
-/// Sets the cron of every automatic health check to the configured one; failures are logged.
+/// Sets the cron of every automatic health check to the configured one, and makes those that a cluster never had
+/// because the manager was killed while it was added. Failures are logged.
 ///
 /// # Errors
-/// The tasks cannot be read.
+/// The tasks or clusters cannot be read.
 pub async fn align_tasks(
     store: &Store,
     scheduler: &Scheduler,
     config: &HealthCheck,
 ) -> Result<(), StoreError> {
-    for task in store.all_tasks().await? {
+    let tasks = store.all_tasks().await?;
+    for cluster in store.clusters().await? {
+        for (mode, cron) in automatic(config) {
+            // One that the user deleted stays away; its row is still there.
+            let ours = |t: &Task| t.cluster_id == cluster.id && t.task_type == TaskType::HealthCheck;
+            if tasks.iter().any(|t| ours(t) && t.properties.get(MODE).is_some_and(|m| m == mode)) {
+                continue;
+            }
+            if let Err(error) = create_task(scheduler, cluster.id, mode, cron).await {
+                warn!(cluster = %cluster.id, mode, error = common::error::chain(&error), "Health check cannot be created");
+            }
+        }
+    }
+    for task in tasks {
         let automatic = automatic(config).into_iter().find(|(mode, _)| *mode == task.name);
         let Some((_, cron)) = automatic.filter(|_| task.task_type == TaskType::HealthCheck && !task.deleted)
         else {
             continue;
         };
-        if common::api::manager::CronText::parse(&task.schedule.cron).spec == cron {
+        if CronText::parse(&task.schedule.cron).spec == cron {
             continue;
         }
         let key = TaskKey::of(&task);
@@ -143,4 +167,90 @@ pub async fn align_tasks(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::cluster::testing::{FakeCluster, add, clusters_into};
+    use crate::scheduler::{Clock, StopSignal};
+
+    fn context(cluster: ClusterId, mode: &str) -> RunContext {
+        let clock = Clock::system();
+        RunContext {
+            cluster,
+            task_type: TaskType::HealthCheck,
+            task: common::ids::TaskId::random(),
+            run: crate::scheduler::HEALTH_CHECK_RUN,
+            properties: [(MODE.to_owned(), mode.into())].into_iter().collect(),
+            continue_run: true,
+            stop: StopSignal::new(),
+            started: clock.now(),
+            clock,
+        }
+    }
+
+    /// `dc host value` of the series of one family.
+    fn series(registry: &Registry, name: &str) -> Vec<(String, String, f64)> {
+        let families = registry.gather();
+        let Some(family) = families.iter().find(|f| f.name() == name) else { return Vec::new() };
+        let label = |metric: &prometheus::proto::Metric, name: &str| {
+            metric.get_label().iter().find(|l| l.name() == name).map(|l| l.value().to_owned()).unwrap()
+        };
+        let one =
+            |m: &prometheus::proto::Metric| (label(m, "dc"), label(m, "host"), m.get_gauge().get_value());
+        family.get_metric().iter().map(one).collect()
+    }
+
+    fn expected(list: &[(&str, &str, f64)]) -> Vec<(String, String, f64)> {
+        list.iter().map(|(dc, host, value)| ((*dc).to_owned(), (*host).to_owned(), *value)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gauges_follow_the_nodes_and_a_failed_ping_fails_no_run() {
+        const STATUS: &str = "scylla_manager_healthcheck_rest_status";
+        let fake = FakeCluster::two_datacenters();
+        let (_dir, clusters) = clusters_into(&fake).await;
+        let id = add(&clusters, "c").await;
+        let registry = Registry::new();
+        let metrics = HealthMetrics::new(&registry).unwrap();
+        let runner = HealthRunner::new(clusters.clone(), metrics, Duration::from_secs(1));
+
+        fake.node("192.0.2.12").change(|n| (n.live, n.agent) = (false, false));
+        runner.run(context(id, "rest")).await.unwrap();
+        let seen = [("dc1", "192.0.2.11", 1.0), ("dc1", "192.0.2.12", -1.0), ("dc2", "192.0.2.21", 1.0)];
+        assert_eq!(series(&registry, STATUS), expected(&seen));
+
+        fake.leave("192.0.2.21");
+        clusters.refresh_nodes(id).await.unwrap();
+        runner.run(context(id, "rest")).await.unwrap();
+        assert_eq!(series(&registry, STATUS), expected(&seen[..2]), "the one that is down is still checked");
+
+        // No node serves Alternator: that is fine, and nothing was sent.
+        runner.run(context(id, "alternator")).await.unwrap();
+        let off = [("dc1", "192.0.2.11", 1.0), ("dc1", "192.0.2.12", 1.0)];
+        assert_eq!(series(&registry, "scylla_manager_healthcheck_alternator_status"), expected(&off));
+        let none = off.map(|(dc, host, _)| (dc, host, 0.0));
+        assert_eq!(series(&registry, "scylla_manager_healthcheck_alternator_rtt_ms"), expected(&none));
+
+        // Nothing known and nobody answers.
+        clusters.forget(id);
+        fake.node("192.0.2.11").change(|n| n.agent = false);
+        let error = runner.run(context(id, "rest")).await.unwrap_err();
+        assert!(error.cause().starts_with("unable to connect"), "{}", error.cause());
+        assert_eq!(series(&registry, STATUS), []);
+        assert_eq!(series(&registry, "scylla_manager_healthcheck_alternator_status").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_mode_is_refused() {
+        let (_dir, clusters) = clusters_into(&FakeCluster::two_datacenters()).await;
+        let metrics = HealthMetrics::new(&Registry::new()).unwrap();
+        let runner = HealthRunner::new(clusters, metrics, Duration::from_secs(1));
+        let context = context(ClusterId::random(), "gossip");
+        let error = runner.check(context.cluster, &context.properties).await.unwrap_err();
+        assert!(error.cause().contains("expected cql, rest or alternator"));
+    }
 }
