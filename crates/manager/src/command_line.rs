@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ConfigError, DEFAULT_CONFIG_FILE};
 use crate::run::DaemonError;
 
+/// Signals this close together count as one.
+const ONE_WISH: Duration = Duration::from_secs(1);
+
 /// Limit for work on threads that cannot be cancelled, at the very end.
 const LAST_WORK: Duration = Duration::from_secs(5);
 
@@ -113,13 +116,22 @@ async fn run_until_signal(config: Config) -> Result<(), FatalError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(FatalError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(FatalError::Signals)?;
     let twice = async {
-        for _ in 0..2 {
+        let mut either = async || {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            shutdown.cancel();
-        }
+        };
+        either().await;
+        shutdown.cancel();
+        // A terminal and a wrapper may both pass on what was one wish.
+        let echoes = async {
+            loop {
+                either().await;
+            }
+        };
+        let _: Result<(), _> = tokio::time::timeout(ONE_WISH, echoes).await;
+        either().await;
     };
     tokio::select! {
         outcome = crate::run(config, shutdown.clone()) => Ok(outcome?),

@@ -50,6 +50,7 @@ pub struct Server {
     tls: Option<Arc<ServerConfig>>,
     router: Router,
     max_connections: usize,
+    key: &'static str,
 }
 
 impl Server {
@@ -65,7 +66,12 @@ impl Server {
     ) -> Result<Self, ListenError> {
         let listener =
             bind(address).await.map_err(|source| ListenError { key, address: address.to_owned(), source })?;
-        Ok(Self { listener, tls, router, max_connections: MAX_CONNECTIONS })
+        Ok(Self { listener, tls, router, max_connections: MAX_CONNECTIONS, key })
+    }
+
+    /// The setting that named the address.
+    pub fn key(&self) -> &'static str {
+        self.key
     }
 
     /// The address, with the port that the system chose for port 0.

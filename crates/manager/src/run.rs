@@ -232,7 +232,7 @@ async fn listen(manager: &Arc<Manager>, registry: Registry) -> Result<Vec<Server
     }
     for server in &servers {
         if let Ok(address) = server.local_addr() {
-            info!(%address, "Listening");
+            info!(listener = server.key(), %address, "Listening");
         }
     }
     Ok(servers)

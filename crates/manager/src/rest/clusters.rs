@@ -1,5 +1,8 @@
 //! Clusters and their live status (spec manager.md 2.3).
 
+#[cfg(test)]
+mod tests;
+
 use axum::extract::State;
 use axum::{Json, Router};
 use common::api::manager as wire;
