@@ -182,6 +182,7 @@ impl CqlAccess {
             .host_filter(Arc::new(only))
             .connection_timeout(CONNECT_TIMEOUT)
             .fetch_schema_metadata(false)
+            .fetch_full_schema_metadata(false)
             // One connection, not one per shard: the node serves its users, we ask one question.
             .pool_size(PoolSize::PerHost(NonZeroUsize::MIN))
             .disallow_shard_aware_port(true)
