@@ -275,6 +275,13 @@ impl Jobs {
     }
 }
 
+impl Drop for Jobs {
+    /// Work without an owner must not go on.
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
 fn expire(jobs: &mut BTreeMap<u64, Arc<Job>>, now: DateTime<Utc>) {
     jobs.retain(|_, job| job.ended().is_none_or(|ended| now - ended < KEEP));
 }
