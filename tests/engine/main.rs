@@ -1,8 +1,9 @@
 //! The agent's transfer engine against the strict S3 server: what reaches the bucket, in how many requests, and what a
 //! bad connection or a cut does to it.
 
-mod quirks;
+mod rate_limit;
 mod resume;
+mod single;
 mod support;
 mod trouble;
 mod upload;

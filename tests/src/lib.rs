@@ -2,8 +2,6 @@
 
 pub mod bench_upload;
 pub mod cluster;
-#[cfg(test)]
-mod engine_tests;
 pub mod harness;
 pub mod invariants;
 pub mod node;
