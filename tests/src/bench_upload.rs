@@ -9,6 +9,7 @@ mod plain;
 mod sender;
 mod server;
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -34,9 +35,9 @@ pub struct Args {
     /// `transfers` of the jobs.
     #[arg(long, default_value_t = 2)]
     transfers: u32,
-    /// Each measurement is the best of so many.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    /// Each measurement is the median of so many.
+    #[arg(long, default_value = "5")]
+    rounds: NonZeroUsize,
     /// Size of the large files, MiB.
     #[arg(long, default_value_t = 100)]
     data_mib: u64,
@@ -70,7 +71,7 @@ enum Role {
     Agent,
 }
 
-/// One measurement.
+/// One measurement, or several together.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figures {
     /// Wall time, seconds.
@@ -87,6 +88,23 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// Medians of time and CPU time; of memory and requests the most.
+    fn median(rounds: &[Self]) -> Self {
+        let middle = |value: fn(&Self) -> f64| {
+            let mut sorted: Vec<f64> = rounds.iter().map(value).collect();
+            sorted.sort_by(f64::total_cmp);
+            sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+        };
+        let most = |value: fn(&Self) -> u64| rounds.iter().map(value).max().unwrap_or_default();
+        Self {
+            seconds: middle(|f| f.seconds),
+            cpu_seconds: middle(|f| f.cpu_seconds),
+            peak_rss: most(|f| f.peak_rss),
+            bytes: most(|f| f.bytes),
+            small_requests: most(|f| f.small_requests),
+        }
+    }
+
     fn rate(&self) -> f64 {
         self.bytes as f64 / MIB / self.seconds
     }
@@ -143,8 +161,8 @@ async fn benchmark(args: &Args) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for delay_ms in [0, DELAY_MS] {
         for (name, signed) in [("CRC-32 header, unsigned payload", false), ("signed SHA-256", true)] {
-            let best = bench.agent(delay_ms, signed).await?;
-            rows.push(bench.row(name, delay_ms, &best, limit.1));
+            let figures = bench.agent(delay_ms, signed).await?;
+            rows.push(bench.row(name, delay_ms, &figures, limit.1));
         }
     }
     print(args, limit, &rows)
@@ -199,21 +217,23 @@ impl Bench<'_> {
         let server = ServerProcess::start(0).await?;
         let mut best = (0, 0.0);
         for connections in CONNECTIONS {
-            for _ in 0..self.args.rounds {
+            let mut rounds = Vec::new();
+            for _ in 0..self.args.rounds.get() {
                 self.warm().await?;
                 let args = ["--role", "plain", "--connections", &connections.to_string()].map(str::to_owned);
-                let figures = self.sender(&server.address, &args).await?;
-                if figures.rate() > best.1 {
-                    best = (connections, figures.rate());
-                }
+                rounds.push(self.sender(&server.address, &args).await?);
+            }
+            let rate = Figures::median(&rounds).rate();
+            if rate > best.1 {
+                best = (connections, rate);
             }
         }
         Ok(best)
     }
 
     async fn agent(&self, delay_ms: u64, signed: bool) -> anyhow::Result<Figures> {
-        let mut best: Option<Figures> = None;
-        for _ in 0..self.args.rounds {
+        let mut rounds = Vec::new();
+        for _ in 0..self.args.rounds.get() {
             let server = ServerProcess::start(delay_ms).await?;
             self.warm().await?;
             let transfers = self.args.transfers.to_string();
@@ -221,11 +241,9 @@ impl Bench<'_> {
             args.extend(signed.then(|| "--signed".to_owned()));
             let mut figures = self.sender(&server.address, &args).await?;
             figures.small_requests = server.small_requests().await?;
-            if best.as_ref().is_none_or(|b| figures.seconds < b.seconds) {
-                best = Some(figures);
-            }
+            rounds.push(figures);
         }
-        best.context("no round was run")
+        Ok(Figures::median(&rounds))
     }
 
     fn row(&self, name: &'static str, delay_ms: u64, figures: &Figures, limit: f64) -> Row {

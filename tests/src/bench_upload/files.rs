@@ -51,23 +51,21 @@ pub(super) fn make(dir: &Path, shape: &Shape) -> anyhow::Result<()> {
     let mut rng = rand::rngs::StdRng::seed_from_u64(1);
     let mut block = vec![0; 1 << 20];
     rng.fill_bytes(&mut block);
-    let sstables = shape.small_files / COMPONENTS.len() / shape.tables;
-    for (table, (base, _)) in tables(dir).iter().enumerate() {
-        std::fs::create_dir_all(base)?;
-        for sstable in 0..sstables {
-            let name =
-                |component: &str| base.join(format!("me-{}-big-{component}", table * sstables + sstable));
-            let mut digest = None;
-            if sstable < shape.data_files / shape.tables {
-                digest = Some(write(&name("Data.db"), shape.data_bytes, &mut block, &mut rng)?);
-            }
-            for component in COMPONENTS {
-                match digest.filter(|_| component == "Digest.crc32") {
-                    Some(digest) => std::fs::write(name(component), digest.to_string())?,
-                    None => {
-                        let bytes = rng.random_range(shape.small_bytes.0..=shape.small_bytes.1);
-                        write(&name(component), bytes, &mut block, &mut rng)?;
-                    }
+    let (data_files, small_files) = (shape.data_files / shape.tables, shape.small_files / shape.tables);
+    for (base, _) in tables(dir) {
+        std::fs::create_dir_all(&base)?;
+        let name = |sstable: usize, component: &str| base.join(format!("me-{sstable}-big-{component}"));
+        let mut digests = Vec::new();
+        for sstable in 0..data_files {
+            digests.push(write(&name(sstable, "Data.db"), shape.data_bytes, &mut block, &mut rng)?);
+        }
+        for file in 0..small_files {
+            let (sstable, component) = (file / COMPONENTS.len(), COMPONENTS[file % COMPONENTS.len()]);
+            match digests.get(sstable).filter(|_| component == "Digest.crc32") {
+                Some(digest) => std::fs::write(name(sstable, component), digest.to_string())?,
+                None => {
+                    let bytes = rng.random_range(shape.small_bytes.0..=shape.small_bytes.1);
+                    write(&name(sstable, component), bytes, &mut block, &mut rng)?;
                 }
             }
         }
