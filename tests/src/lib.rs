@@ -2,6 +2,7 @@
 
 pub mod bench_upload;
 pub mod cluster;
+pub mod command;
 pub mod harness;
 pub mod invariants;
 pub mod node;

@@ -1,0 +1,54 @@
+//! What the scenarios share.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use testbed::cluster::{ClusterBuilder, KeyspaceSpec, TableSpec};
+use testbed::harness::{Bed, BedConfig};
+use testbed::s3::{Fault, Gate, RequestKind, Rule};
+
+/// A held request shows within this time.
+pub const HELD: Duration = Duration::from_secs(60);
+
+/// The executable that re-executes itself as the programs.
+pub fn testbed() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_testbed"))
+}
+
+/// One datacenter with that many nodes and one keyspace `shop` with the tables `carts` and `orders`.
+pub fn small(nodes: usize) -> ClusterBuilder {
+    let table = |name: &str| TableSpec::new(name).sstables(2).data_size(64 * 1024);
+    let keyspace = KeyspaceSpec::new("shop").table(table("carts")).table(table("orders"));
+    ClusterBuilder::new().dc("dc1", nodes).keyspace(keyspace)
+}
+
+/// Our programs on a cluster; may use the S3 server of the environment.
+pub fn config(cluster: ClusterBuilder) -> BedConfig {
+    BedConfig { allow_external: true, ..BedConfig::new(testbed(), cluster) }
+}
+
+/// As [`config`], for scenarios that need faults or counters of our own S3 server.
+pub fn config_with_own_s3(cluster: ClusterBuilder) -> BedConfig {
+    BedConfig::new(testbed(), cluster)
+}
+
+/// Holds every `Data.db` of user tables on its way into the bucket.
+pub fn hold_uploads(bed: &Bed) -> Gate {
+    let gate = Gate::default();
+    let kinds = [RequestKind::PutObject, RequestKind::UploadPart];
+    bed.own_s3().faults.add(Rule::new(Fault::Hold(gate.clone())).on(&kinds).key("*/keyspace/shop/*-Data.db"));
+    gate
+}
+
+/// Names of the SSTable files that were sent since the counters were reset.
+pub fn sent_sstable_files(bed: &Bed) -> Vec<String> {
+    let mut sent = bed.own_s3().counters.written_keys("backup/sst/");
+    sent.retain(|key| !key.ends_with("manifest.json"));
+    sent
+}
+
+/// A number of the progress document.
+pub fn number(progress: &Value, name: &str) -> u64 {
+    progress[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {progress}"))
+}

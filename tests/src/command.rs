@@ -1,0 +1,7 @@
+//! The commands of the `testbed` executable.
+
+pub mod admin;
+pub mod bench_scale;
+pub mod demo;
+pub mod exec;
+pub mod up;
