@@ -19,6 +19,9 @@ use crate::store::backup_runs::ProgressRow;
 /// Digests of one table that are compared at once.
 const COMPARISONS: usize = 16;
 
+/// Tables after which progress is written.
+const ROWS_AT_ONCE: usize = 32;
+
 /// Largest digest file: ten digits.
 const MAX_DIGEST_BYTES: usize = 64;
 
@@ -44,7 +47,7 @@ pub async fn drop_duplicates(run: &Run) -> Result<PendingTables, BackupError> {
 
 async fn on_node(run: &Run, node: &Node) -> Result<Vec<Pending>, BackupError> {
     let mut pending = Vec::new();
-    let mut done = Vec::new();
+    let mut rows = Vec::new();
     let mut tables = staged::tables(run, node).await?;
     while let Some(entry) = tables.next().await {
         let row = run.row(node, &entry.keyspace, &entry.table);
@@ -52,7 +55,7 @@ async fn on_node(run: &Run, node: &Node) -> Result<Vec<Pending>, BackupError> {
             continue;
         }
         if entry.files.is_empty() {
-            done.push(completed(run, row));
+            rows.push(completed(run, row));
             continue;
         }
         let mut row = row;
@@ -65,14 +68,17 @@ async fn on_node(run: &Run, node: &Node) -> Result<Vec<Pending>, BackupError> {
         let (row, table) = on_table(run, node, entry, row).await?;
         match table {
             Some(table) => {
-                run.put_rows(node, vec![row]).await?;
+                rows.push(row);
                 pending.push(table);
             }
-            None => done.push(completed(run, row)),
+            None => rows.push(completed(run, row)),
+        }
+        if rows.len() >= ROWS_AT_ONCE {
+            run.put_rows(node, std::mem::take(&mut rows)).await?;
         }
     }
     tables.finish().await?;
-    run.put_rows(node, done).await?;
+    run.put_rows(node, rows).await?;
     Ok(pending)
 }
 

@@ -135,10 +135,12 @@ async fn follow(
         row.uploaded = progress.uploaded.min(row.size);
         row.skipped = (base + progress.skipped).min(row.size - row.uploaded);
         row.failed = progress.failed;
-        run.put_rows(node, vec![row.clone()]).await?;
         if progress.status != JobStatus::Running {
+            // The caller writes the row with the outcome.
+            run.remember(node, std::slice::from_ref(row));
             return Ok(Some(progress));
         }
+        run.put_rows(node, vec![row.clone()]).await?;
     }
 }
 
