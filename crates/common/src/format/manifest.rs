@@ -268,8 +268,10 @@ impl<'de, F: FnMut(TableEntry)> Visitor<'de> for Body<'_, F> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut indexed = false;
         while let Some(key) = map.next_key::<String>()? {
             if key == "index" {
+                indexed = true;
                 map.next_value_seed(Index { on_entry: &mut self.on_entry, budget: &self.budget })?;
             } else if HEADER_KEYS.contains(&key.as_str()) {
                 self.keys.insert(key, map.next_value()?);
@@ -278,7 +280,9 @@ impl<'de, F: FnMut(TableEntry)> Visitor<'de> for Body<'_, F> {
             }
             self.budget.set(MAX_PIECE_BYTES);
         }
-        Ok(())
+        // Every release writes an index, if only an empty one: without it this is something else, and taking it for
+        // a manifest of no files would let go what a real one protects.
+        if indexed { Ok(()) } else { Err(serde::de::Error::missing_field("index")) }
     }
 }
 
@@ -473,6 +477,13 @@ mod tests {
                 format!(r#"{{"index":[{{"keyspace":"k","table":"t","version":"v","files":["{bad}"]}}]}}"#);
             let error = read_all(&pack(&text)).unwrap_err();
             assert!(crate::error::chain(&error).contains("unusable name"), "{bad}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_index_is_no_manifest() {
+        for text in ["{}", r#"{"version":"v2","tokens":[1]}"#, "[]", "null"] {
+            assert!(matches!(read_all(&pack(text)), Err(ManifestError::Decode(_))), "{text}");
         }
     }
 
