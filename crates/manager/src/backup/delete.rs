@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::ids::ClusterId;
+use common::location::Location;
 use common::snapshot_tag::SnapshotTag;
 use futures::StreamExt;
 
@@ -45,30 +46,52 @@ pub enum DeleteError {
 /// Deletes all backups of a cluster with one of the tags, and every file that no other backup needs. The caller
 /// holds the cluster's [`DeleteGuard`](super::locks::DeleteGuard).
 ///
+/// Each location comes with a way into it. A node's part is deleted by the node itself where it is one of
+/// `hosts`, else by another one of the location's datacenter.
+///
 /// # Errors
-/// Nothing has one of the tags, a tag is protected (then nothing is deleted), or a node's part failed.
+/// Nothing has one of the tags, a tag is protected (then nothing is deleted), or a node's part failed (the others
+/// are deleted).
 pub async fn delete_backups(
     cluster: ClusterId,
-    readers: &[Reader],
+    places: &[(Location, Reader)],
     hosts: &[Host],
     client: &AgentClient,
     tags: &BTreeSet<SnapshotTag>,
 ) -> Result<Purged, DeleteError> {
     let mut planned = Vec::new();
-    for reader in readers {
+    let mut protected = BTreeSet::new();
+    for (location, reader) in places {
         let (manifests, shadowed) = split_shadowed(reader.manifests(Some(cluster)).await?);
-        let plan = plan_delete(tags, &manifests, &shadowed).map_err(DeleteError::Protected)?;
-        planned.push((reader, by_node(&plan, &manifests, &shadowed)));
+        match plan_delete(tags, &manifests, &shadowed) {
+            Ok(plan) => planned.push((location, by_node(&plan, &manifests, &shadowed))),
+            Err(tags) => protected.extend(tags),
+        }
+    }
+    if !protected.is_empty() {
+        return Err(DeleteError::Protected(protected));
     }
     let mut total = Purged::default();
-    for (reader, nodes) in planned {
-        let work = assign(nodes, hosts)
+    let mut first_error = None;
+    for (location, nodes) in planned {
+        let near: Vec<Host> =
+            hosts.iter().filter(|h| location.dc().is_none_or(|dc| dc == h.dc)).cloned().collect();
+        let work = assign(nodes, &near)
             .into_iter()
-            .map(|(host, node)| (Reader { agent: client.on(host), location: reader.location.clone() }, node))
+            .map(|(host, node)| (Reader { agent: client.on(host), location: location.without_dc() }, node))
             .collect();
-        total.add(&purge_location(cluster, &reader.location, work, BTreeMap::new()).await?);
+        match purge_location(cluster, &location.without_dc(), work, BTreeMap::new()).await {
+            Ok(purged) => total.add(&purged),
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
+        }
     }
-    if total.manifests == 0 { Err(DeleteError::NotFound) } else { Ok(total) }
+    match first_error {
+        Some(error) => Err(error.into()),
+        None if total.manifests == 0 => Err(DeleteError::NotFound),
+        None => Ok(total),
+    }
 }
 
 /// Deletes every snapshot with a name of ours on all nodes that are up; the bucket is not touched.

@@ -64,6 +64,11 @@ impl ListFilter {
     }
 }
 
+/// Adds sizes that anybody may have written; the answer's integers are signed.
+fn sum(a: u64, b: u64) -> u64 {
+    a.saturating_add(b).min(i64::MAX as u64)
+}
+
 /// What counts of one manifest.
 #[derive(Debug, Default)]
 struct Summary {
@@ -123,7 +128,7 @@ async fn summarize(
     let add = |entry: TableEntry| {
         summary.wants_schema |= entry.keyspace == SCHEMA_KEYSPACE;
         if filter.takes_table(&entry) {
-            summary.size += entry.size;
+            summary.size = sum(summary.size, entry.size);
             summary.tables.entry(entry.keyspace).or_default().insert(entry.table);
         }
     };
@@ -138,7 +143,7 @@ impl Gathered {
         }
         let (nodes, size) = self.snapshots.entry(manifest.path.tag).or_default();
         *nodes += 1;
-        *size += summary.size;
+        *size = sum(*size, summary.size);
         for (keyspace, tables) in summary.tables {
             self.tables.entry(keyspace).or_default().extend(tables);
         }
@@ -201,7 +206,7 @@ fn table_files(manifest: &ListedManifest, entry: TableEntry) -> TableFiles {
         version: entry.version,
         replication_type: entry.replication_type,
         files: entry.files,
-        size: entry.size,
+        size: sum(entry.size, 0),
         scylla_manifests: entry.scylla_manifests,
     }
 }

@@ -2,14 +2,17 @@
 
 use std::io::{self, Read};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use common::api::agent::{ListOptions, ListRequest};
 use common::format::manifest::{self, ManifestError, ManifestHeader, TableEntry};
 use common::format::paths::{self, ManifestPath};
+use common::http_client::ClientError;
 use common::ids::ClusterId;
 use common::location::Location;
 use futures::TryStreamExt;
+use http::Method;
 use tokio::sync::mpsc;
 
 use super::retention::ListedManifest;
@@ -18,6 +21,9 @@ use crate::cluster::topology::Member;
 
 /// Pieces of a manifest on their way to the parser; an agent sends pieces of some 16 KiB.
 const PIECES: usize = 8;
+
+/// Limit for a first look through one host, the next one is asked after it.
+const PROBE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Tables on their way from the parser.
 const ENTRIES: usize = 16;
@@ -111,10 +117,28 @@ pub async fn open(
     Err(LocationError::Unreadable { location: location.clone(), reasons })
 }
 
+/// Lists the top of the location: what is read afterwards is below it. A location without any backup may have no
+/// such directory; then the location itself must be there.
 async fn probe(agent: &Agent, location: &Location) -> Result<(), HostError> {
+    let look = async {
+        match look_at(agent, &location.remote_path("backup")).await {
+            Err(error) if error.is_not_found() => look_at(agent, &location.bucket_key()).await,
+            outcome => outcome,
+        }
+    };
+    let host = agent.host().to_owned();
+    let slow = |_| {
+        let url = location.bucket_key();
+        HostError::new(&host, ClientError::Timeout { method: Method::POST, url, timeout: PROBE_LIMIT })
+    };
+    tokio::time::timeout(PROBE_LIMIT, look).await.map_err(slow)?
+}
+
+async fn look_at(agent: &Agent, dir: &str) -> Result<(), HostError> {
     let options = ListOptions { no_mod_time: true, no_mime_type: true, ..ListOptions::default() };
-    let request = ListRequest { opt: options, ..ListRequest::default() };
-    agent.list(&location.remote_path("backup"), request).await?.try_collect::<Vec<_>>().await.map(drop)
+    let mut items = agent.list(dir, ListRequest { opt: options, ..ListRequest::default() }).await?;
+    while items.try_next().await?.is_some() {}
+    Ok(())
 }
 
 impl Reader {

@@ -5,6 +5,8 @@
 //! [`tag`]). The manager never touches a location itself: every byte goes through an agent.
 
 pub mod backups;
+#[cfg(test)]
+mod bucket_tests;
 pub mod checksums;
 pub mod continued;
 pub mod dedup_plan;
@@ -34,6 +36,8 @@ pub mod snapshot;
 pub mod staged;
 pub mod tag;
 pub mod target;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod units;
 pub mod upload;
 pub mod workflow;

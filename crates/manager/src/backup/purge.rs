@@ -2,7 +2,8 @@
 //!
 //! For one node nothing is deleted while any of its manifests is unreadable. The surprise: schema files belong
 //! to a snapshot and not to a node, so that they go only when every node's part of the snapshot went well; a
-//! node that could not be purged keeps them for the next time.
+//! node that could not be purged keeps them for the next time. What cannot be deleted keeps its manifests, so
+//! that there is a next time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -48,6 +49,15 @@ pub enum PurgeError {
     Host {
         /// The node.
         node: String,
+        /// Which host, and why.
+        #[source]
+        source: HostError,
+    },
+    /// A schema file or manifest could not be deleted; its snapshot stays listed, and the next purge goes on.
+    #[error("delete {key}")]
+    Object {
+        /// Its key.
+        key: String,
         /// Which host, and why.
         #[source]
         source: HostError,
@@ -216,22 +226,40 @@ pub async fn purge_location(
         .collect();
     let mut purged = Purged::default();
     let mut first_error = None;
-    let mut schema_done: BTreeSet<Snapshot> = BTreeSet::new();
+    let mut note = |error: PurgeError| {
+        warn!(%cluster, %location, error = common::error::chain(&error), "A purge is incomplete");
+        first_error.get_or_insert(error);
+    };
+    let mut done = Vec::new();
     for (reader, node, outcome) in outcomes {
         match outcome {
-            Ok(files) => purged.add(&files),
-            Err(error) => {
-                warn!(%cluster, %location, error = common::error::chain(&error), "A node is not purged");
-                first_error.get_or_insert(error);
-                continue;
+            Ok(files) => {
+                purged.add(&files);
+                done.push((reader, node));
+            }
+            Err(error) => note(error),
+        }
+    }
+    let mut stuck: BTreeSet<Snapshot> = BTreeSet::new();
+    let mut seen = failed;
+    for (reader, node) in &done {
+        for snapshot in node.stale.iter().map(ListedManifest::snapshot) {
+            if seen.insert(snapshot)
+                && let Err(error) = delete_schema(reader, cluster, snapshot).await
+            {
+                stuck.insert(snapshot);
+                note(error);
             }
         }
-        for manifest in &node.stale {
-            let snapshot = manifest.snapshot();
-            if !failed.contains(&snapshot) && schema_done.insert(snapshot) {
-                delete_schema(&reader, cluster, snapshot).await;
-            }
-            purged.manifests += delete_manifest(&reader, manifest, &node.shadowed).await;
+    }
+    let mut last = Vec::new();
+    for (reader, node) in &done {
+        last.push(delete_manifests(reader, node, &stuck));
+    }
+    for (gone, error) in at_most(PARALLEL_NODES, last).await {
+        purged.manifests += gone;
+        if let Some(error) = error {
+            note(error);
         }
     }
     info!(%cluster, %location, ?purged, "Purge ended");
@@ -289,25 +317,46 @@ async fn add_older_copies(
     Ok(())
 }
 
-/// Deletes the schema files of a snapshot. A failure is logged: the manifest goes all the same, as with the
-/// original.
-async fn delete_schema(reader: &Reader, cluster: ClusterId, (task, tag): Snapshot) {
-    for kind in SchemaKind::ALL {
-        let key = SchemaPath { cluster, task, tag, kind }.to_string();
-        if let Err(error) = reader.agent.delete_file(&reader.location.remote_path(&key)).await {
-            warn!(%cluster, key, error = common::error::chain(&error), "Schema file is not deleted");
-        }
-    }
+/// Deletes an object; a missing one is no error.
+async fn delete_object(reader: &Reader, key: &str) -> Result<(), PurgeError> {
+    let outcome = reader.agent.delete_file(&reader.location.remote_path(key)).await;
+    outcome.map(drop).map_err(|source| PurgeError::Object { key: key.to_owned(), source })
 }
 
-/// Deletes a manifest after its shadowed form. Returns 1 if it is gone.
-async fn delete_manifest(reader: &Reader, manifest: &ListedManifest, shadowed: &[ListedManifest]) -> u64 {
-    let shadow = shadowed.iter().filter(|s| s.path.regular() == manifest.path.regular());
-    for gone in shadow.chain(std::iter::once(manifest)) {
-        if let Err(error) = reader.agent.delete_file(&reader.location.remote_path(&gone.key)).await {
-            warn!(key = gone.key, error = common::error::chain(&error), "Manifest is not deleted");
-            return 0;
+/// Deletes the schema files of a snapshot.
+async fn delete_schema(reader: &Reader, cluster: ClusterId, (task, tag): Snapshot) -> Result<(), PurgeError> {
+    for kind in SchemaKind::ALL {
+        delete_object(reader, &SchemaPath { cluster, task, tag, kind }.to_string()).await?;
+    }
+    Ok(())
+}
+
+/// Deletes the stale manifests of a node, each after its shadowed form. Returns how many are gone, and what went
+/// wrong first.
+async fn delete_manifests(
+    reader: &Reader,
+    node: &NodeManifests,
+    stuck: &BTreeSet<Snapshot>,
+) -> (u64, Option<PurgeError>) {
+    let (mut gone, mut first_error) = (0, None);
+    for manifest in node.stale.iter().filter(|m| !stuck.contains(&m.snapshot())) {
+        match delete_manifest(reader, manifest, &node.shadowed).await {
+            Ok(()) => gone += 1,
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
         }
     }
-    1
+    (gone, first_error)
+}
+
+async fn delete_manifest(
+    reader: &Reader,
+    manifest: &ListedManifest,
+    shadowed: &[ListedManifest],
+) -> Result<(), PurgeError> {
+    for shadow in shadowed.iter().filter(|s| s.path.regular() == manifest.path.regular()) {
+        delete_object(reader, &shadow.key).await?;
+    }
+    delete_object(reader, &manifest.key).await
 }

@@ -23,11 +23,13 @@ impl NodePurge {
         Self { node, doomed: BTreeMap::new() }
     }
 
-    /// Takes in a table of a manifest that goes.
+    /// Takes in a table of a manifest that goes. A name of an older copy is not one that a manifest may list:
+    /// snapshots that stay may need that copy.
     pub fn stale(&mut self, entry: TableEntry) {
         let dir = self.node.table_dir(&entry.keyspace, &entry.table, &entry.version);
         let names = entry.files.into_iter().chain(entry.scylla_manifests);
-        self.doomed.entry(dir).or_default().extend(names);
+        let plain = names.filter(|name| versioned::split(name).1.is_none());
+        self.doomed.entry(dir).or_default().extend(plain);
     }
 
     /// Takes in a table of a manifest that stays: whatever it lists stays.

@@ -1,6 +1,6 @@
 //! A cluster of agents that exists only in memory: enough of their API for discovery, status and cluster calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,11 +13,13 @@ use common::api::agent::NodeInfo;
 use common::http_client::{RouterLookup, Transport};
 use common::ids::ClusterId;
 use http::StatusCode;
+use http::request::Parts;
 use serde_json::{Value, json};
 
 use super::Clusters;
 use super::add::validate;
 use crate::agent_client::Settings;
+use crate::backup::testing::FakeBucket;
 use crate::config;
 use crate::store::Store;
 
@@ -34,6 +36,8 @@ pub(crate) struct FakeNode {
     pub info: NodeInfo,
     /// `N`, `J` or `L`, as all of them see it.
     pub state: char,
+    /// Tags on its disk.
+    pub snapshots: BTreeSet<String>,
     /// Before each answer.
     pub delay: Duration,
     /// Of the answer to the REST ping.
@@ -51,6 +55,8 @@ struct State {
 #[derive(Clone, Default)]
 pub(crate) struct FakeCluster {
     state: Arc<Mutex<State>>,
+    /// What all agents see.
+    pub bucket: FakeBucket,
 }
 
 pub(crate) struct NodeHandle {
@@ -59,6 +65,10 @@ pub(crate) struct NodeHandle {
 }
 
 impl NodeHandle {
+    pub(crate) fn get(&self) -> FakeNode {
+        self.cluster.state.lock().unwrap().nodes[&self.address].clone()
+    }
+
     pub(crate) fn change(&self, change: impl FnOnce(&mut FakeNode)) {
         change(self.cluster.state.lock().unwrap().nodes.get_mut(&self.address).unwrap());
     }
@@ -90,6 +100,7 @@ impl FakeCluster {
             token: TOKEN.into(),
             info,
             state: 'N',
+            snapshots: BTreeSet::new(),
             delay: Duration::ZERO,
             ping_status: StatusCode::OK,
         };
@@ -121,15 +132,17 @@ impl FakeCluster {
             let cluster = cluster.clone();
             Some(Router::new().fallback(move |request: Request| async move {
                 tokio::time::sleep(delay).await;
-                cluster.answer(address, &request)
+                let (head, body) = request.into_parts();
+                let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+                cluster.answer(address, &head, &body)
             }))
         });
         Transport::InProcess(lookup)
     }
 
-    fn answer(&self, address: IpAddr, request: &Request) -> Response {
+    fn answer(&self, address: IpAddr, request: &Parts, body: &[u8]) -> Response {
         let mut state = self.state.lock().unwrap();
-        let path = request.uri().path().to_owned();
+        let path = request.uri.path().to_owned();
         state.calls.push(format!("{address} {path}"));
         let Some(node) = state.nodes.get(&address).cloned() else {
             return StatusCode::BAD_GATEWAY.into_response();
@@ -137,7 +150,7 @@ impl FakeCluster {
         if path == "/ping" {
             return StatusCode::NO_CONTENT.into_response();
         }
-        let bearer = request.headers().get("authorization").and_then(|v| v.to_str().ok());
+        let bearer = request.headers.get("authorization").and_then(|v| v.to_str().ok());
         if bearer != Some(&format!("Bearer {}", node.token)) {
             let body = json!({ "message": "unauthorized", "code": 401 });
             return (StatusCode::UNAUTHORIZED, body.to_string()).into_response();
@@ -145,11 +158,19 @@ impl FakeCluster {
         if path == "/storage_service/scylla_release_version" && node.ping_status != StatusCode::OK {
             return (node.ping_status, r#"{"message":"no","code":0}"#).into_response();
         }
-        if path == "/storage_service/tablets/balancing" {
-            state.balancing = request.uri().query() == Some("enabled=true");
+        if path.starts_with("/agent/rclone/") {
+            return self.bucket.answer(&path, body);
+        }
+        if request.method == "DELETE" && path == "/storage_service/snapshots" {
+            let tag = request.uri.query().and_then(|q| q.strip_prefix("tag=")).unwrap_or_default();
+            state.nodes.get_mut(&address).unwrap().snapshots.remove(tag);
             return Body::empty().into_response();
         }
-        let query = request.uri().query().and_then(|q| q.strip_prefix("host=")).and_then(|h| h.parse().ok());
+        if path == "/storage_service/tablets/balancing" {
+            state.balancing = request.uri.query() == Some("enabled=true");
+            return Body::empty().into_response();
+        }
+        let query = request.uri.query().and_then(|q| q.strip_prefix("host=")).and_then(|h| h.parse().ok());
         match reply(&state, &node, &path, query) {
             Some(value) => value.to_string().into_response(),
             None if path == "/metrics" => {
@@ -174,6 +195,9 @@ fn reply(state: &State, node: &FakeNode, path: &str, host: Option<IpAddr>) -> Op
         "/storage_service/nodes/joining" => json!(in_state('J')),
         "/storage_service/nodes/leaving" => json!(in_state('L')),
         "/snitch/datacenter" => json!(nodes.get(&host?)?.dc),
+        "/storage_service/snapshots" => {
+            json!(node.snapshots.iter().map(|tag| json!({ "key": tag, "value": [] })).collect::<Vec<_>>())
+        }
         "/snitch/rack" => json!("r1"),
         "/storage_service/scylla_release_version" => json!(node.info.scylla_version),
         "/agent/node_info" => serde_json::to_value(&node.info).unwrap(),

@@ -1,5 +1,8 @@
 //! Backups in their locations (spec manager.md 2.6).
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use axum::extract::State;
@@ -49,10 +52,13 @@ impl Access {
     async fn readers(&self, locations: &[Location]) -> ApiResult<Vec<Reader>> {
         let mut readers = Vec::with_capacity(locations.len());
         for location in locations {
-            let reader = location::open(&self.client, &self.members, location).await;
-            readers.push(reader.map_err(|e| ApiError::internal(&e))?);
+            readers.push(self.reader(location).await?);
         }
         Ok(readers)
+    }
+
+    async fn reader(&self, location: &Location) -> ApiResult<Reader> {
+        location::open(&self.client, &self.members, location).await.map_err(|e| ApiError::internal(&e))
     }
 }
 
@@ -141,15 +147,16 @@ async fn delete(
     }
     let locations = locations(&state, cluster.id, query.locations.as_ref()).await?;
     let access = access(&state, &text).await?;
-    let readers = access.readers(&locations).await?;
+    let mut places = Vec::new();
+    for location in locations {
+        let reader = access.reader(&location).await?;
+        places.push((location, reader));
+    }
     let Some(_guard) = state.backup_locks.delete(access.cluster.id) else {
         return Err(refused(DeleteError::Busy));
     };
     let hosts: Vec<_> = access.members.iter().filter(|m| m.up).map(|m| m.host.clone()).collect();
-    delete_backups(access.cluster.id, &readers, &hosts, &access.client, &tags)
-        .await
-        .map(drop)
-        .map_err(refused)
+    delete_backups(access.cluster.id, &places, &hosts, &access.client, &tags).await.map(drop).map_err(refused)
 }
 
 fn refused(error: DeleteError) -> ApiError {

@@ -12,6 +12,8 @@ mod clusters;
 mod resolve;
 mod suspend;
 mod tasks;
+#[cfg(test)]
+pub(crate) mod testing;
 mod version;
 
 use std::sync::Arc;

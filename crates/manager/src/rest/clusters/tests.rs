@@ -1,89 +1,11 @@
 //! The cluster API over a whole manager whose agents live in memory.
 
-use axum::body::Body;
-use axum::http::{Method, Request};
 use common::task::TaskType;
-use prometheus::{Registry, TextEncoder};
+use http::Method;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
-use super::*;
-use crate::cluster::testing::{FakeCluster, TOKEN};
-use crate::config::{Config, Database};
-use crate::run::{Assembled, assemble};
-use crate::scheduler::Clock;
-
-struct Bed {
-    fake: FakeCluster,
-    router: Router,
-    manager: AppState,
-    registry: Registry,
-    _driver: JoinSet<()>,
-    _dir: tempfile::TempDir,
-}
-
-impl Bed {
-    async fn new() -> Self {
-        let fake = FakeCluster::two_datacenters();
-        let dir = tempfile::tempdir().unwrap();
-        let database = Database { path: dir.path().join("m.db"), ..Database::default() };
-        let config = Config { database, ..Config::default() };
-        let now = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        let Assembled { manager, driver, registry } =
-            assemble(config, fake.transport(), Clock::starting_at(now)).await.unwrap();
-        let mut running = JoinSet::new();
-        running.spawn(driver.run(CancellationToken::new()));
-        let router = crate::rest::router(manager.clone());
-        Self { fake, router, manager, registry, _driver: running, _dir: dir }
-    }
-
-    async fn call(&self, method: Method, path: &str, body: Value) -> (u16, String, Value) {
-        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
-        let request = Request::builder().method(method).uri(format!("/api/v1{path}")).body(body).unwrap();
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let status = response.status().as_u16();
-        let location = response.headers().get(header::LOCATION).map(|l| l.to_str().unwrap().to_owned());
-        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
-        (status, location.unwrap_or_default(), body)
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let (status, _, body) = self.call(Method::GET, path, Value::Null).await;
-        assert_eq!(status, 200, "{path}: {body}");
-        body
-    }
-
-    /// Status and message of a refused request.
-    async fn refused(&self, method: Method, path: &str, body: Value) -> (u16, String, String) {
-        let (status, _, body) = self.call(method, path, body).await;
-        assert!(status >= 400, "{path}: {body}");
-        assert_eq!(body["trace_id"].as_str().unwrap().len(), 22);
-        let text = |key: &str| body[key].as_str().unwrap().to_owned();
-        (status, text("message"), text("details"))
-    }
-
-    async fn add(&self, body: Value) -> String {
-        let (status, location, body) = self.call(Method::POST, "/clusters", body).await;
-        assert_eq!((status, &body), (201, &Value::Null));
-        location.strip_prefix("/api/v1/cluster/").unwrap().to_owned()
-    }
-
-    fn metrics(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap()
-    }
-}
-
-fn cluster(name: &str) -> Value {
-    json!({ "name": name, "host": "192.0.2.11", "auth_token": TOKEN })
-}
-
-fn with(mut base: Value, more: Value) -> Value {
-    base.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    base
-}
+use crate::cluster::testing::TOKEN;
+use crate::rest::testing::{Bed, cluster, with};
 
 #[tokio::test(start_paused = true)]
 async fn a_cluster_is_added_listed_changed_and_never_shows_a_secret() {
