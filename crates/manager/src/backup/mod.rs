@@ -34,6 +34,7 @@ pub mod schema;
 pub mod seal;
 pub mod snapshot;
 pub mod staged;
+pub mod stored_schema;
 pub mod tag;
 pub mod target;
 #[cfg(test)]

@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use common::api::manager::{
-    BackupDeleteQuery, BackupFilesInfo, BackupListItem, BackupListQuery, DeleteBackups, DeleteLocalSnapshots,
-    ListBackupFiles, ListBackups,
+    BackupDeleteQuery, BackupFilesInfo, BackupListItem, BackupListQuery, BackupSchema, BackupSchemaQuery,
+    DeleteBackups, DeleteLocalSnapshots, GetBackupSchema, ListBackupFiles, ListBackups,
 };
 use common::filter::KeyspaceFilter;
 use common::ids::ClusterId;
@@ -23,12 +23,14 @@ use crate::agent_client::AgentClient;
 use crate::backup::delete::{DeleteError, delete_backups, delete_local_snapshots};
 use crate::backup::list::{ListFilter, list_backups, list_files};
 use crate::backup::location::{self, Reader};
+use crate::backup::stored_schema::{SchemaFilter, StoredSchemaError, stored_schema};
 use crate::cluster::topology::{Member, members};
 use crate::store::Cluster;
 
 pub(super) fn routes() -> Router<AppState> {
     let router = route(Router::new(), ListBackups, list);
     let router = route(router, ListBackupFiles, files);
+    let router = route(router, GetBackupSchema, schema);
     let router = route(router, DeleteBackups, delete);
     route(router, DeleteLocalSnapshots, delete_local)
 }
@@ -130,6 +132,33 @@ async fn files(
     let locations = locations(&state, cluster.id, query.locations.as_ref()).await?;
     let readers = access(&state, &text).await?.readers(&locations).await?;
     Ok(Json(list_files(&readers, &filter).await.map_err(|e| ApiError::internal(&e))?))
+}
+
+async fn schema(
+    State(state): State<AppState>,
+    PathParams(text): PathParams<String>,
+    QueryParams(query): QueryParams<BackupSchemaQuery>,
+) -> ApiResult<Json<BackupSchema>> {
+    let tag = query.snapshot_tag.as_deref().ok_or_else(|| ApiError::malformed("missing snapshot tag"))?;
+    let [location] = split(query.location.as_ref())[..] else {
+        return Err(ApiError::malformed("exactly one location is needed"));
+    };
+    let location: Location = location.parse().map_err(ApiError::malformed)?;
+    let cluster = query.query_cluster_id.as_deref().map(str::parse);
+    let task = query.query_task_id.as_deref().map(str::parse);
+    let filter = SchemaFilter {
+        tag: tag.parse().map_err(ApiError::malformed)?,
+        cluster: cluster.transpose().map_err(ApiError::malformed)?,
+        task: task.transpose().map_err(ApiError::malformed)?,
+    };
+    let reader = access(&state, &text).await?.reader(&location).await?;
+    let schema = stored_schema(&reader, &filter).await.map_err(|error| match error {
+        StoredSchemaError::Several { .. } => ApiError::invalid(error),
+        StoredSchemaError::Missing { .. }
+        | StoredSchemaError::Host { .. }
+        | StoredSchemaError::Damaged { .. } => ApiError::internal(&error),
+    })?;
+    Ok(Json(BackupSchema { schema }))
 }
 
 async fn delete(

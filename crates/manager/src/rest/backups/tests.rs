@@ -1,7 +1,8 @@
 //! The backups API over a whole manager whose agents and bucket live in memory.
 
-use common::api::manager::Task;
+use common::api::manager::{SchemaRow, Task};
 use common::format::paths::{ManifestPath, NodePath};
+use common::format::schema;
 use common::ids::{HostId, TaskId};
 use http::Method;
 use serde_json::{Value, json};
@@ -142,6 +143,41 @@ async fn a_backup_is_deleted_once_and_not_beside_an_upload() {
     assert_eq!(left, ["2", "3"]);
     let (status, text, _) = bed.refused(Method::DELETE, &path, Value::Null).await;
     assert_eq!((status, text.as_str()), (404, "get resource: delete snapshots: not found"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_schema_of_a_backup_is_shown_when_it_is_the_only_one() {
+    let (bed, id) = backed_up().await;
+    let path = format!("/cluster/prod/backups/schema?location=s3:b&snapshot_tag={OLD}");
+    let key = |task: &str| {
+        format!("backup/schema/cluster/{id}/task_{task}_tag_{OLD}_schema_with_internals.json.gz")
+    };
+    let (status, text, _) = bed.refused(Method::GET, &path, Value::Null).await;
+    assert!(status == 500 && text.starts_with(&format!("schema file {} is damaged", key(TASK))), "{text}");
+
+    let row =
+        SchemaRow { keyspace: "k".into(), cql_stmt: "CREATE KEYSPACE k".into(), ..SchemaRow::default() };
+    bed.fake.bucket.put(key(TASK), schema::encode(&[row]).unwrap());
+    let rows =
+        json!({ "schema": [{ "keyspace": "k", "type": "", "name": "", "cql_stmt": "CREATE KEYSPACE k" }] });
+    assert_eq!(bed.get(&path).await, rows);
+
+    bed.fake.bucket.put(key(&TaskId::NIL.to_string()), "of another task");
+    let (status, text, _) = bed.refused(Method::GET, &path, Value::Null).await;
+    assert!(status == 400 && text.starts_with("multiple cql schema files found"), "{text}");
+    assert_eq!(bed.get(&format!("{path}&query_cluster_id={id}&query_task_id={TASK}")).await, rows);
+    let (_, text, _) =
+        bed.refused(Method::GET, &format!("{path}&query_cluster_id={TASK}"), Value::Null).await;
+    assert!(text.starts_with("no cql schema file found in backup location"), "{text}");
+    for (query, text) in [
+        ("?location=s3:b", "missing snapshot tag"),
+        ("?snapshot_tag=sm_20260101020000UTC&location=s3:a,s3:b", "exactly one location"),
+        ("?snapshot_tag=x&location=s3:b", "not a Scylla Manager snapshot tag"),
+    ] {
+        let path = format!("/cluster/prod/backups/schema{query}");
+        let (status, message, _) = bed.refused(Method::GET, &path, Value::Null).await;
+        assert!(status == 400 && message.contains(text), "{message}");
+    }
 }
 
 /// D2.
