@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Duration, NaiveDateTime, SubsecRound, Utc};
+use chrono::{DateTime, Datelike, Duration, NaiveDateTime, SubsecRound, Utc};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
+
+/// Years have four digits in a tag.
+const LAST_YEAR: i32 = 9999;
 
 /// Name of one backup, e.g. `sm_20240131093000UTC`. Ordered by time.
 ///
@@ -32,9 +35,10 @@ impl SnapshotTag {
         self.0
     }
 
-    /// The tag of the next second.
-    pub fn next(self) -> Self {
-        Self(self.0 + Duration::seconds(1))
+    /// The tag of the next second; `None` after the year 9999, the last one that the format can write.
+    pub fn next(self) -> Option<Self> {
+        let next = self.0.checked_add_signed(Duration::seconds(1))?;
+        (next.year() <= LAST_YEAR).then_some(Self(next))
     }
 }
 
@@ -66,8 +70,10 @@ mod tests {
     fn text_round_trips_and_orders_by_time() {
         let a: SnapshotTag = "sm_20240131093000UTC".parse().unwrap();
         assert_eq!(a.to_string(), "sm_20240131093000UTC");
-        assert!(a < a.next());
-        assert_eq!(a.next().to_string(), "sm_20240131093001UTC");
+        assert!(a < a.next().unwrap());
+        assert_eq!(a.next().unwrap().to_string(), "sm_20240131093001UTC");
+        let last: SnapshotTag = "sm_99991231235959UTC".parse().unwrap();
+        assert_eq!(last.next(), None);
     }
 
     #[test]

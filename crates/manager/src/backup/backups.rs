@@ -16,7 +16,7 @@ use super::locks::ClusterLocks;
 use super::properties::RetentionProperties;
 use super::resume::{self, EarlierRun, Resume};
 use super::retention::{Continuable, RetentionPolicy};
-use super::tag::next_tag;
+use super::tag::{NoTagLeft, next_tag};
 use crate::cluster::Clusters;
 use crate::config;
 use crate::metrics::BackupMetrics;
@@ -98,11 +98,18 @@ impl Backups {
     }
 
     /// Gives out a tag that nobody has: later than the newest one known, and than every one given before.
-    pub fn give_tag(&self, now: DateTime<Utc>, newest_known: Option<SnapshotTag>) -> SnapshotTag {
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn give_tag(
+        &self,
+        now: DateTime<Utc>,
+        newest_known: Option<SnapshotTag>,
+    ) -> Result<SnapshotTag, NoTagLeft> {
         let mut last = self.shared.last_tag.lock().unwrap_or_else(PoisonError::into_inner);
-        let tag = next_tag(now, newest_known.max(*last));
+        let tag = next_tag(now, newest_known.max(*last))?;
         *last = Some(tag);
-        tag
+        Ok(tag)
     }
 
     /// Retention of every backup task that the cluster ever had. A deleted task keeps nothing by count.
@@ -145,7 +152,7 @@ impl Backups {
             };
             known.insert(task.id, tag);
         }
-        let oldest = self.age_max().map(|max| SnapshotTag::at(now - max));
+        let oldest = self.age_max().and_then(|max| now.checked_sub_signed(max)).map(SnapshotTag::at);
         Ok(Continuable { known, oldest })
     }
 

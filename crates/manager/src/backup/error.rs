@@ -8,6 +8,7 @@ use common::task::Stage;
 use super::location::LocationError;
 use super::properties::PropertiesError;
 use super::purge::PurgeError;
+use super::tag::NoTagLeft;
 use super::units::UnitsError;
 use crate::agent_client::HostError;
 use crate::cluster::ClusterError;
@@ -83,6 +84,9 @@ pub enum BackupError {
     /// A location cannot be listed.
     #[error(transparent)]
     Location(Box<LocationError>),
+    /// No tag is left for the new backup.
+    #[error(transparent)]
+    Tag(#[from] NoTagLeft),
     /// Retention could not delete everything.
     #[error(transparent)]
     Purge(Box<PurgeError>),
@@ -172,6 +176,7 @@ impl BackupError {
             | Self::MissingHosts(_)
             | Self::Manifest { .. }
             | Self::Location(_)
+            | Self::Tag(_)
             | Self::Purge(_)
             | Self::BitRot { .. }
             | Self::Other(_) => false,

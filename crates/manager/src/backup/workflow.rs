@@ -231,7 +231,7 @@ async fn new_tag(
         seen.push(&node.location);
     }
     let now = context.clock.now();
-    let tag = backups.give_tag(now, newest);
+    let tag = backups.give_tag(now, newest)?;
     let ahead = tag.time() - SnapshotTag::at(now).time();
     if ahead > chrono::Duration::zero() {
         let seconds = ahead.num_seconds();
