@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 pub use error::CallError;
+use params::BodyUse;
 pub use params::Params;
 pub use permissions::{CheckStep, check_permissions};
 pub use remote::{Remote, Remotes};
@@ -134,6 +135,12 @@ calls! {
     MoveDir "sync/movedir",
 }
 
+impl Call {
+    fn body_use(self) -> BodyUse {
+        if self == Self::Put { BodyUse::Content } else { BodyUse::Parameters }
+    }
+}
+
 /// The complete path of an exposed call, for metrics.
 pub fn call_path(call: &str) -> Option<&'static str> {
     Call::ALL.iter().find(|(name, _, _)| *name == call).map(|(_, path, _)| *path)
@@ -187,7 +194,7 @@ impl Rclone {
     async fn run(self: Arc<Self>, call: Call, path: &str, request: Request<Body>) -> Response {
         let (head, mut body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
-        let params = match Params::read(&head.headers, query, &mut body).await {
+        let params = match Params::read(&head.headers, query, &mut body, call.body_use()).await {
             Ok(params) => params,
             Err(bad) => {
                 let input = bad.merged.map(|params| params.as_value());

@@ -33,6 +33,15 @@ pub struct BadParams {
     pub error: CallError,
 }
 
+/// What the body of a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyUse {
+    /// Parameters, if its type says so.
+    Parameters,
+    /// The content of a file, whatever its type says: clients label it as they like, and a JSON file is no parameter.
+    Content,
+}
+
 /// How the body takes part.
 enum BodyKind {
     Form,
@@ -45,8 +54,16 @@ impl Params {
     ///
     /// # Errors
     /// A content type or body that cannot be parsed.
-    pub async fn read(headers: &HeaderMap, query: &str, body: &mut Body) -> Result<Self, BadParams> {
-        let kind = body_kind(headers).map_err(|error| BadParams { merged: None, error })?;
+    pub async fn read(
+        headers: &HeaderMap,
+        query: &str,
+        body: &mut Body,
+        body_use: BodyUse,
+    ) -> Result<Self, BadParams> {
+        let kind = match (body_kind(headers).map_err(|error| BadParams { merged: None, error })?, body_use) {
+            (_, BodyUse::Content) => BodyKind::Other,
+            (kind, BodyUse::Parameters) => kind,
+        };
         let mut params = Self::default();
         if let BodyKind::Form = kind {
             let bytes = read_limited(body).await.map_err(|e| params.clone().bad(e))?;
@@ -190,7 +207,10 @@ fn invalid(key: &str, expected: &str, found: &Value) -> CallError {
 
 fn body_kind(headers: &HeaderMap) -> Result<BodyKind, CallError> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(BodyKind::Other) };
-    let text = value.to_str().unwrap_or_default();
+    let text = value.to_str().unwrap_or("?");
+    if text.is_empty() {
+        return Ok(BodyKind::Other);
+    }
     let bad = || CallError::BadRequest(format!("failed to parse Content-Type {text:?}"));
     let (media, parameters) = text.split_once(';').unwrap_or((text, ""));
     let token = |s: &str| {
@@ -248,7 +268,7 @@ mod tests {
         if !content_type.is_empty() {
             headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
         }
-        Params::read(&headers, query, &mut Body::from(body.to_owned())).await
+        Params::read(&headers, query, &mut Body::from(body.to_owned()), BodyUse::Parameters).await
     }
 
     #[tokio::test]
@@ -295,7 +315,8 @@ mod tests {
     async fn a_client_that_falls_silent_is_refused() {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
         let silent = futures::stream::pending::<std::io::Result<bytes::Bytes>>();
-        let bad = Params::read(&headers, "", &mut Body::from_stream(silent)).await.unwrap_err();
+        let mut body = Body::from_stream(silent);
+        let bad = Params::read(&headers, "", &mut body, BodyUse::Parameters).await.unwrap_err();
         assert_eq!(bad.error.status(), 400);
         assert!(bad.error.to_string().contains("not complete within 60s"), "{}", bad.error);
     }

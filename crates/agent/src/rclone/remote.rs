@@ -162,6 +162,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::rclone::params::BodyUse;
     use crate::size_suffix::RatePair;
     use crate::transfer::rate_limit::RateLimits;
 
@@ -175,7 +176,8 @@ mod tests {
     async fn params(json: &str) -> Params {
         let headers =
             HeaderMap::from_iter([(http::header::CONTENT_TYPE, "application/json".parse().unwrap())]);
-        Params::read(&headers, "", &mut Body::from(json.to_owned())).await.unwrap()
+        let mut body = Body::from(json.to_owned());
+        Params::read(&headers, "", &mut body, BodyUse::Parameters).await.unwrap()
     }
 
     #[tokio::test]

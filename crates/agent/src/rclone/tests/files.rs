@@ -61,6 +61,21 @@ async fn put_stores_the_body_and_replaces_other_content() {
 }
 
 #[tokio::test]
+async fn put_stores_the_body_whatever_it_is_called() {
+    let bed = Bed::new();
+    for kind in ["application/json", "application/x-www-form-urlencoded", "text/plain", ""] {
+        let content = format!("{{\"fs\":\"data:\",\"of\":{kind:?}}}");
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri("/agent/rclone/operations/put?fs=localstorage:b&remote=f")
+            .header(header::CONTENT_TYPE, kind)
+            .body(Body::from(content.clone()));
+        let reply = bed.send(request.unwrap()).await;
+        assert_eq!((reply.status.as_u16(), bed.read("backups/b/f")), (200, content), "{kind}");
+    }
+}
+
+#[tokio::test]
 async fn put_leaves_equal_content_alone() {
     let bed = Bed::new();
     put(&bed, "f", Body::from("same"), Some(4)).await;
