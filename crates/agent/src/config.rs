@@ -253,6 +253,9 @@ pub struct Config {
     pub localstorage: Option<PathBuf>,
     /// Bytes that all buffers of transfers may take together.
     pub transfer_memory: u64,
+    /// Keys that a file sets and that change nothing here, for the log.
+    #[serde(skip)]
+    pub without_effect: Vec<String>,
 }
 
 impl Default for Config {
@@ -274,6 +277,7 @@ impl Default for Config {
             azure: AzureConfig { use_msi: true, ..AzureConfig::default() },
             localstorage: None,
             transfer_memory: 48 << 20,
+            without_effect: Vec::new(),
         }
     }
 }
@@ -297,6 +301,7 @@ pub fn load(files: &[PathBuf]) -> Result<Config, ConfigError> {
 
 impl Config {
     fn from_file(file: File) -> Result<Self, ConfigProblem> {
+        let without_effect = without_effect(&file);
         let tls_version = file.tls_version.or(file.tls_mode).map_or(String::new(), |t| t.0);
         let azure_account = file.azure.account.0;
         Ok(Self {
@@ -337,6 +342,7 @@ impl Config {
             },
             localstorage: optional_path(file.localstorage.path.0),
             transfer_memory: transfer_memory(&file.transfer.memory.0)?,
+            without_effect,
         })
     }
 }
@@ -366,6 +372,23 @@ impl EngineConfig {
             bind_addr: bind_address(&file.bind_addr.0)?,
         })
     }
+}
+
+/// Keys that are set and change nothing: parts of the original's engine that do not exist here, and stores that this
+/// build does not have.
+fn without_effect(file: &File) -> Vec<String> {
+    let of = |section: &'static str, keys: Vec<&'static str>| {
+        keys.into_iter().map(move |key| format!("{section}.{key}")).collect::<Vec<_>>()
+    };
+    // Lines are never dropped here, also not equal ones.
+    let sampling = file.logger.sampling.as_ref().map(|_| "sampling");
+    let mut keys = of("logger", sampling.into_iter().collect());
+    keys.extend(of("scylla", file.scylla.ignored()));
+    keys.extend(of("rclone", file.rclone.ignored()));
+    keys.extend(of("s3", file.s3.ignored()));
+    keys.extend(file.gcs.is_used().then(|| "gcs".to_owned()));
+    keys.extend(file.azure.is_used().then(|| "azure".to_owned()));
+    keys
 }
 
 fn parse_tls_version(text: &str) -> Result<TlsVersion, ConfigProblem> {

@@ -283,6 +283,11 @@ fn endpoint(text: &str) -> Result<Option<String>, ConfigProblem> {
         return Ok(None);
     }
     let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    if let Some((_, host)) = text.rsplit_once('@') {
+        let hint =
+            "user and password do not belong in the URL; set s3.access_key_id and s3.secret_access_key";
+        return Err(ConfigProblem::new("s3.endpoint", &format!("***@{host}"), hint.into()));
+    }
     let parsed = url.parse::<http::Uri>();
     let good = parsed.is_ok_and(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some());
     if good {

@@ -136,6 +136,8 @@ fn refused_files_say_where_and_why() {
         ("s3: {provider: Amazon}", &["s3.provider", "Minio"]),
         ("s3: {provider: '', endpoint: x}", &["s3.provider", "endpoint"]),
         ("s3: {endpoint: 'ftp://x'}", &["s3.endpoint", "https://"]),
+        ("s3: {endpoint: 'https://user:hunter2@x'}", &["s3.endpoint", "***@x", "s3.access_key_id"]),
+        ("logger: {sampling: {first: 1}}", &["logger.sampling", "first", "line 1"]),
         ("s3: {chunk_size: 1M}", &["s3.chunk_size", "5M"]),
         ("s3: {chunk_size: big}", &["s3.chunk_size", "suffix"]),
         ("s3: {env_auth: maybe}", &["s3.env_auth", "true or false"]),
@@ -154,6 +156,29 @@ fn refused_files_say_where_and_why() {
             assert!(error.contains(word), "{text:?}: {error} lacks {word}");
         }
     }
+}
+
+#[test]
+fn keys_that_change_nothing_are_known() {
+    let config = read(&[r#"
+logger: {sampling: {initial: 1, thereafter: 100}}
+scylla: {listenaddress: x}
+rclone: {transfers: 3, buffer_size: 1, headers: [], use_mmap: null}
+s3: {encoding: x, region: eu}
+gcs: {chunk_size: 50M}
+azure: {account: acc}
+"#]);
+    let expected =
+        "logger.sampling scylla.listenaddress rclone.buffer_size rclone.headers s3.encoding gcs azure";
+    assert_eq!(config.unwrap().without_effect.join(" "), expected);
+    let nothing = read(&["logger: {sampling: null}\ngcs:\nazure: {}\nrclone: {transfers: 3}\n"]).unwrap();
+    assert_eq!(nothing.without_effect, Vec::<String>::new());
+}
+
+#[test]
+fn a_password_in_a_url_is_not_repeated() {
+    let error = read(&["s3: {endpoint: 'https://user:hunter2@x'}"]).unwrap_err();
+    assert!(!error.contains("hunter2"), "{error}");
 }
 
 #[test]
