@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use common::http_client::Transport;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
@@ -20,7 +20,7 @@ use crate::cloud::{Cloud, MetadataEndpoints};
 use crate::config::Config;
 use crate::cpu::{CPUSET_FILE, CpuPinning};
 use crate::jobs::{Clock, Jobs, system_clock};
-use crate::listener::{ListenError, Server};
+use crate::listener::{ListenError, ServeError, Server};
 use crate::metrics::{EngineTotals, Metrics, TotalsSource};
 use crate::rclone::{Rclone, Remotes, impatient};
 use crate::scylla_api::{ScyllaApi, ScyllaError};
@@ -40,9 +40,11 @@ mod tests;
 const STOP_BUDGET: Duration = Duration::from_secs(30);
 /// Part of it that jobs get to clean up; the rest is for the answers that wait for them.
 const JOB_BUDGET: Duration = Duration::from_secs(25);
-/// Limit of memory that the operator gave to the agent's slice.
-const MEMORY_LIMIT_FILE: &str =
-    "/sys/fs/cgroup/memory/scylla.slice/scylla-helper.slice/memory.limit_in_bytes";
+/// Limit of memory that the operator gave to the agent's slice, in both versions of control groups.
+const MEMORY_LIMIT_FILES: [&str; 2] = [
+    "/sys/fs/cgroup/memory/scylla.slice/scylla-helper.slice/memory.limit_in_bytes",
+    "/sys/fs/cgroup/scylla.slice/scylla-helper.slice/memory.max",
+];
 
 /// Why the agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,9 @@ pub enum StartupError {
     /// An address is taken.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A server ended although nobody asked for it.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// Metrics could not be set up.
     #[error("register metrics")]
     Metrics(#[from] prometheus::Error),
@@ -165,10 +170,11 @@ impl Agent {
         let facts = NodeFacts::read(&api).await?;
         config.https = Some(facts.https_address(&config));
         tracing::info!(config = config.masked(), "Using configuration");
-        let cpu = CpuPinning::new(config.cpu.clone(), environment.cpuset_file);
-        if let Err(error) = cpu.pin() {
-            tracing::info!(reason = common::error::chain(&error), "Not pinned to CPUs");
+        if !config.without_effect.is_empty() {
+            tracing::info!(keys = ?config.without_effect, "Settings have no effect here");
         }
+        let cpu = CpuPinning::new(config.cpu.clone(), environment.cpuset_file);
+        pin(&cpu);
         log_memory_limit();
         check_directories(&config, &facts)?;
         let jobs = Arc::new(Jobs::new(environment.clock));
@@ -209,7 +215,7 @@ impl Agent {
     /// Serves on the configured addresses until the stop token is cancelled, then ends gracefully within 30 s.
     ///
     /// # Errors
-    /// An address cannot be bound, or there is no TLS.
+    /// An address cannot be bound, there is no TLS, or a server failed later on; then all others end as well.
     pub async fn serve(&self) -> Result<(), StartupError> {
         let servers = self.bind().await?;
         self.serve_on(servers).await
@@ -222,11 +228,17 @@ impl Agent {
             servers.spawn(server.serve(state.stop.clone(), STOP_BUDGET));
         }
         tracing::info!(version = common::version::VERSION, "Agent is ready");
-        state.stop.cancelled().await;
+        let mut outcome = tokio::select! {
+            () = state.stop.cancelled() => Ok(()),
+            Some(ended) = servers.join_next() => end_of_server(ended),
+        };
+        state.stop.cancel();
         tracing::info!("Agent is stopping");
         self.stop_jobs(JOB_BUDGET).await;
-        while servers.join_next().await.is_some() {}
-        Ok(())
+        while let Some(ended) = servers.join_next().await {
+            outcome = outcome.and(end_of_server(ended));
+        }
+        Ok(outcome?)
     }
 
     async fn bind(&self) -> Result<Vec<Server>, StartupError> {
@@ -250,6 +262,15 @@ impl Agent {
             servers.push(Server::bind("diagnosis", "debug", address, None, server::debug_router()).await?);
         }
         Ok(servers)
+    }
+}
+
+fn end_of_server(ended: Result<Result<(), ServeError>, JoinError>) -> Result<(), ServeError> {
+    match ended.map_err(JoinError::try_into_panic) {
+        Ok(outcome) => outcome,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // Tasks are not cancelled while the agent is there to wait for them.
+        Err(Err(_)) => Ok(()),
     }
 }
 
@@ -291,10 +312,22 @@ pub(crate) async fn fill_region(config: &mut Config, cloud: &Cloud) {
     }
 }
 
+/// An agent that cannot be pinned works all the same.
+fn pin(cpu: &CpuPinning) {
+    let Err(error) = cpu.pin() else { return };
+    let reason = common::error::chain(&error);
+    if error.is_unconfigured() {
+        tracing::info!(reason, "Not pinned to CPUs");
+    } else {
+        tracing::warn!(reason, "Not pinned to CPUs");
+    }
+}
+
 fn log_memory_limit() {
-    match std::fs::read_to_string(MEMORY_LIMIT_FILE) {
-        Ok(limit) => tracing::info!(bytes = limit.trim(), "Memory limit of the agent"),
-        Err(error) => tracing::debug!(%error, file = MEMORY_LIMIT_FILE, "No memory limit is set"),
+    let limit = MEMORY_LIMIT_FILES.into_iter().find_map(|file| std::fs::read_to_string(file).ok());
+    match limit {
+        Some(limit) => tracing::info!(bytes = limit.trim(), "Memory limit of the agent"),
+        None => tracing::debug!(files = ?MEMORY_LIMIT_FILES, "No memory limit is set"),
     }
 }
 

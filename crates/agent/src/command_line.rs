@@ -157,13 +157,13 @@ fn check(files: &[PathBuf], location: &Location, debug: bool) -> Result<(), Fail
     Ok(())
 }
 
-/// One thread where Scylla leaves no CPU, else one for each that the agent may use, but no more than help.
+/// One thread where Scylla leaves no CPU, else one for each CPU, but no more than help. Where the agent is pinned its
+/// CPUs are the bound; the threads are there for the time when a restore lets it run everywhere.
 fn worker_threads(config: &Config) -> usize {
     let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match CpuPinning::new(config.cpu.clone(), CPUSET_FILE).plan() {
         Ok(PinPlan::NoneFree) => 1,
-        Ok(PinPlan::Pin(cpus)) => cpus.len().clamp(1, USEFUL_WORKERS),
-        Err(_) => available.clamp(1, USEFUL_WORKERS),
+        Ok(PinPlan::Pin(_)) | Err(_) => available.clamp(1, USEFUL_WORKERS),
     }
 }
 

@@ -45,8 +45,17 @@ pub struct ListenError {
     reason: String,
 }
 
+/// A server cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error("no more connections can be accepted for {what}")]
+pub struct ServeError {
+    what: &'static str,
+    source: io::Error,
+}
+
 /// A bound server that does not serve yet.
 pub struct Server {
+    what: &'static str,
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
@@ -70,7 +79,7 @@ impl Server {
             address: address.to_string(),
             reason: e.to_string(),
         })?;
-        Ok(Self { listener, tls, router })
+        Ok(Self { what, listener, tls, router })
     }
 
     /// The address, with the port that the system chose for port 0.
@@ -81,30 +90,44 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Breaks the socket, so that it accepts nothing more.
+    #[cfg(test)]
+    pub(crate) fn break_off(&self) {
+        rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both).expect("a socket that listens");
+    }
+
     /// Serves until `stop`, then lets connections finish for at most `budget`.
-    pub async fn serve(self, stop: CancellationToken, budget: Duration) {
+    ///
+    /// # Errors
+    /// The socket is broken; connections are let finish all the same.
+    pub async fn serve(self, stop: CancellationToken, budget: Duration) -> Result<(), ServeError> {
         let mut connections = JoinSet::new();
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let tls = self.tls.map(TlsAcceptor::from);
-        while let Some((tcp, peer)) = accept(&self.listener, &stop).await {
+        let outcome = loop {
+            let (tcp, peer) = match accept(&self.listener, &stop).await {
+                Ok(Some(connection)) => connection,
+                Ok(None) => break Ok(()),
+                Err(source) => break Err(ServeError { what: self.what, source }),
+            };
             while connections.try_join_next().is_some() {}
             let slot = tokio::select! {
-                () = stop.cancelled() => break,
-                slot = slots.clone().acquire_owned() => slot,
+                () = stop.cancelled() => break Ok(()),
+                slot = slots.clone().acquire_owned() => slot.expect("the semaphore is never closed"),
             };
-            let Ok(slot) = slot else { break };
             let (router, tls, stop) = (self.router.clone(), tls.clone(), stop.clone());
             connections.spawn(async move {
                 serve_connection(tcp, peer, tls, router, stop).await;
                 drop(slot);
             });
-        }
+        };
         drop(self.listener);
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(budget, drained).await.is_err() {
             tracing::warn!(connections = connections.len(), "Connections did not end in time and are closed");
             connections.shutdown().await;
         }
+        outcome
     }
 }
 
@@ -120,20 +143,34 @@ async fn bind(address: &ListenAddress) -> io::Result<TcpListener> {
     }
 }
 
-async fn accept(listener: &TcpListener, stop: &CancellationToken) -> Option<(TcpStream, SocketAddr)> {
+/// The next connection; `None` at the stop.
+async fn accept(
+    listener: &TcpListener,
+    stop: &CancellationToken,
+) -> io::Result<Option<(TcpStream, SocketAddr)>> {
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return None,
+            () = stop.cancelled() => return Ok(None),
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(connection) => return Some(connection),
+            Ok(connection) => return Ok(Some(connection)),
+            Err(error) if is_broken(&error) => return Err(error),
             Err(error) => {
                 tracing::warn!(%error, "Connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+/// The socket listens no more. Everything else passes: a client that left, file descriptors or memory that ran out,
+/// trouble of the network (accept(2)).
+fn is_broken(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    errno.is_some_and(|e| {
+        matches!(e, rustix::io::Errno::BADF | rustix::io::Errno::INVAL | rustix::io::Errno::NOTSOCK)
+    })
 }
 
 async fn serve_connection(

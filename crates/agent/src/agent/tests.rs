@@ -197,6 +197,58 @@ async fn a_stop_lets_requests_finish_and_ends_jobs() {
 }
 
 #[tokio::test]
+async fn a_server_that_fails_ends_the_agent_with_an_error() {
+    let node = node_with_backups();
+    let config = Config {
+        https: Some("127.0.0.1:0".parse().unwrap()),
+        prometheus: Some("127.0.0.1:0".parse().unwrap()),
+        debug: None,
+        ..node.config()
+    };
+    let agent = node.start(config).await.unwrap();
+    let servers = agent.bind().await.unwrap();
+    // From now on accept(2) answers EINVAL.
+    servers[1].break_off();
+    let outcome = tokio::time::timeout(LIMIT, agent.serve_on(servers)).await.unwrap();
+    let error = chain(&outcome.unwrap_err());
+    assert!(error.contains("no more connections can be accepted for metrics"), "{error}");
+    assert!(agent.state().stop.is_cancelled());
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_its_request_at_scylla() {
+    /// Tells when the request's future is dropped.
+    struct Gone(Arc<Notify>);
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let mut node = node_with_backups();
+    let (arrived, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let signals = (arrived.clone(), gone.clone());
+    node.rest = Router::new().fallback(move || {
+        let (arrived, gone) = (signals.0.clone(), Gone(signals.1.clone()));
+        async move {
+            arrived.notify_one();
+            std::future::pending::<()>().await;
+            drop(gone);
+        }
+    });
+    let mut daemon = Daemon::start(&node).await;
+    let request = daemon.request(Method::POST, "/storage_service/sstables/ks").send();
+    tokio::select! {
+        _ = request => panic!("nobody answers"),
+        () = arrived.notified() => {}
+    }
+    tokio::time::timeout(LIMIT, gone.notified())
+        .await
+        .expect("the request to Scylla must end with the client's");
+    daemon.agent.state().stop.cancel();
+    daemon.ended().await;
+}
+
+#[tokio::test]
 async fn an_address_that_is_taken_names_the_key() {
     let node = Node::new();
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
