@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use common::http_client::Transport;
+use common::listener::{ListenError, ServeError, Server};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,6 @@ use crate::cloud::{Cloud, MetadataEndpoints};
 use crate::config::Config;
 use crate::cpu::{CPUSET_FILE, CpuPinning};
 use crate::jobs::{Clock, Jobs, system_clock};
-use crate::listener::{ListenError, ServeError, Server};
 use crate::metrics::{EngineTotals, Metrics, TotalsSource};
 use crate::rclone::{Rclone, Remotes, impatient};
 use crate::scylla_api::{ScyllaApi, ScyllaError};
@@ -252,14 +252,14 @@ impl Agent {
         };
         let tls = identity.server_config(config.tls_version)?;
         let address = facts.https_address(config);
-        let mut servers = vec![Server::bind("the API", "https", &address, Some(tls), self.router()).await?];
+        let mut servers = vec![Server::bind("https", &address.to_string(), Some(tls), self.router()).await?];
         tracing::info!(%address, "Serving the API");
         if let Some(address) = &config.prometheus {
             let router = metrics::router(metrics.clone());
-            servers.push(Server::bind("metrics", "prometheus", address, None, router).await?);
+            servers.push(Server::bind("prometheus", &address.to_string(), None, router).await?);
         }
         if let Some(address) = &config.debug {
-            servers.push(Server::bind("diagnosis", "debug", address, None, server::debug_router()).await?);
+            servers.push(Server::bind("debug", &address.to_string(), None, server::debug_router()).await?);
         }
         Ok(servers)
     }

@@ -18,8 +18,9 @@ use common::logging::LogSettings;
 use common::units::parse_config_duration;
 use serde::Serialize;
 
+pub use common::secret::Secret;
 pub use s3::{MIN_CHUNK, S3Config, S3Provider, SignPayload};
-pub use values::{InvalidListenAddress, ListenAddress, Secret};
+pub use values::{InvalidListenAddress, ListenAddress};
 
 use crate::size_suffix::{RatePair, SizeSuffix};
 use file::{BandwidthFile, CpuFile, File};

@@ -12,7 +12,6 @@ pub mod config;
 pub mod cpu;
 mod debug;
 pub mod jobs;
-pub mod listener;
 pub mod metrics;
 pub mod node_info;
 pub mod rclone;

@@ -15,9 +15,11 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
@@ -36,7 +38,6 @@ pub use remote::{Remote, Remotes};
 use crate::config::Config;
 use crate::jobs::{JobContext, JobError, Jobs};
 use crate::metrics::Metrics;
-use crate::scylla_proxy::Peer;
 use crate::storage::Stores;
 use crate::transfer::Engine;
 
@@ -172,7 +173,8 @@ fn absent(call: &str) -> &'static str {
 /// Answers any request below `/agent/rclone/`.
 pub async fn handle(State(rclone): State<Arc<Rclone>>, request: Request<Body>) -> Response {
     let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().to_owned();
-    let peer = request.extensions().get::<Peer>().map_or(String::new(), |p| p.0.ip().to_string());
+    let peer =
+        request.extensions().get::<ConnectInfo<SocketAddr>>().map_or(String::new(), |p| p.0.ip().to_string());
     if request.method() != Method::POST {
         let message = format!("method {:?} not allowed", request.method().as_str());
         let mut answer = error::response(StatusCode::METHOD_NOT_ALLOWED, &message, &path, None);

@@ -1,11 +1,13 @@
 //! One log line and one count per request of the API, written when the answer has been sent or given up.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::extract::State;
 use axum::middleware::Next;
 use axum::response::Response;
@@ -15,7 +17,6 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
-use crate::scylla_proxy::Peer;
 
 /// Paths that are counted under their own name; all others go to Scylla and are counted together.
 const TEMPLATES: [&str; 8] = [
@@ -32,7 +33,8 @@ const TEMPLATES: [&str; 8] = [
 /// Middleware: counts the request and logs it when its answer ends.
 pub async fn record(State(metrics): State<Arc<Metrics>>, request: Request<Body>, next: Next) -> Response {
     let started = Instant::now();
-    let peer = request.extensions().get::<Peer>().map_or(String::new(), |p| p.0.to_string());
+    let peer =
+        request.extensions().get::<ConnectInfo<SocketAddr>>().map_or(String::new(), |p| p.0.to_string());
     let request_line = format!("{} {}", request.method(), request.uri());
     let (method, path) = (request.method().clone(), template(request.uri().path()));
     let response = next.run(request).await;

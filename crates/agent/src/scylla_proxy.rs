@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode, Uri};
@@ -33,10 +34,6 @@ pub struct Proxy {
     /// Base URL of Scylla's metrics.
     metrics: String,
 }
-
-/// Remote end of a connection, put into each request by the server.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
 
 impl Proxy {
     /// A proxy to the REST API at `api` and the metrics at `metrics`, both without a trailing slash.
@@ -82,7 +79,7 @@ impl Proxy {
 }
 
 fn prepare(request: &mut Request<Body>, target: Uri) {
-    let peer = request.extensions().get::<Peer>().map(|p| p.0.ip().to_string());
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|p| p.0.ip().to_string());
     let headers = request.headers_mut();
     drop_hop_by_hop(headers);
     headers.remove(header::AUTHORIZATION);
@@ -141,7 +138,7 @@ mod tests {
             ("accept", "*/*"),
             ("x-forwarded-for", "1.1.1.1"),
         ]);
-        request.extensions_mut().insert(Peer("10.0.0.9:1234".parse().unwrap()));
+        request.extensions_mut().insert(ConnectInfo::<SocketAddr>("10.0.0.9:1234".parse().unwrap()));
         prepare(&mut request, "http://127.0.0.1:10000/x".parse().unwrap());
         let expected = headers(&[
             ("host", "127.0.0.1:10000"),

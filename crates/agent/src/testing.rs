@@ -1,11 +1,13 @@
 //! An agent in this process, next to a Scylla node that is a router with a map of configuration values.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::ConnectInfo;
 use axum::extract::Path as UrlPath;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -19,7 +21,6 @@ use tower::ServiceExt as _;
 use crate::agent::{Agent, Environment, StartupError};
 use crate::cloud::MetadataEndpoints;
 use crate::config::{Config, Secret};
-use crate::scylla_proxy::Peer;
 use crate::upstream::Upstream;
 
 /// Token of the agents.
@@ -173,7 +174,7 @@ pub(crate) fn request(method: Method, uri: &str) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(uri).body(Body::empty()).unwrap();
     let token = HeaderValue::from_str(&format!("Bearer {TOKEN}")).unwrap();
     request.headers_mut().insert(header::AUTHORIZATION, token);
-    request.extensions_mut().insert(Peer("10.9.9.9:4711".parse().unwrap()));
+    request.extensions_mut().insert(ConnectInfo::<SocketAddr>("10.9.9.9:4711".parse().unwrap()));
     request
 }
 
@@ -189,7 +190,11 @@ pub(crate) async fn call(agent: &Agent, method: Method, uri: &str) -> Answer {
     send(agent, request(method, uri)).await
 }
 
-/// Whether a directory holds nothing.
+/// Whether a directory holds nothing, or was never made.
 pub(crate) fn is_empty(dir: &Path) -> bool {
-    std::fs::read_dir(dir).unwrap().next().is_none()
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => panic!("{}: {error}", dir.display()),
+    }
 }

@@ -1,7 +1,9 @@
 //! Reading of strict YAML files: an unknown key is an error that names file, line and key.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::Deserializer;
 use serde::de::DeserializeOwned;
 use serde_yaml_ng::Value;
 
@@ -105,6 +107,40 @@ fn merge(into: &mut Value, from: Value) {
 /// Hides a secret in a log: the same length in `*`.
 pub fn mask(secret: &str) -> String {
     "*".repeat(secret.chars().count())
+}
+
+/// Reads a text; numbers and booleans without quotes count as the text they were written as.
+pub fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    struct Text;
+
+    impl serde::de::Visitor<'_> for Text {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+        fn visit_str<E>(self, v: &str) -> Result<String, E> {
+            Ok(v.to_owned())
+        }
+        fn visit_bool<E>(self, v: bool) -> Result<String, E> {
+            Ok(v.to_string())
+        }
+        fn visit_i64<E>(self, v: i64) -> Result<String, E> {
+            Ok(v.to_string())
+        }
+        fn visit_u64<E>(self, v: u64) -> Result<String, E> {
+            Ok(v.to_string())
+        }
+        // A float has lost how it was written, so it could silently become another key or token.
+        fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<String, E> {
+            Err(E::custom("a number with a fraction or an exponent must be quoted here"))
+        }
+        fn visit_unit<E>(self) -> Result<String, E> {
+            Ok(String::new())
+        }
+    }
+
+    deserializer.deserialize_any(Text)
 }
 
 #[cfg(test)]

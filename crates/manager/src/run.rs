@@ -19,11 +19,11 @@ use crate::backup::{BackupRunner, Backups};
 use crate::cluster::Clusters;
 use crate::config::{Config, optional_path};
 use crate::health_runner::{self, HealthRunner};
-use crate::listener::{ListenError, Server};
 use crate::metrics::Metrics;
 use crate::scheduler::{Clock, Driver, Runners, SchedulerMetrics, SuspendRunner};
 use crate::store::{Store, StoreError};
 use crate::{Manager, rest, service_discovery, tls};
+use common::listener::{ListenError, Server};
 
 /// How long requests may take to end after a stop was asked for.
 const DRAIN_BUDGET: Duration = Duration::from_secs(30);
@@ -136,7 +136,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Daem
     align_health_checks(&manager).await;
     let mut serving = Parts::default();
     for server in servers {
-        serving.spawn("listener", server.serve(shutdown.clone(), DRAIN_BUDGET));
+        let stop = shutdown.clone();
+        serving.spawn("listener", async move {
+            if let Err(error) = server.serve(stop, DRAIN_BUDGET).await {
+                error!(error = common::error::chain(&error), "A listener failed");
+            }
+        });
     }
     let outcome = tokio::select! {
         biased;

@@ -5,10 +5,10 @@
 
 use std::fmt;
 
+use common::config::text;
+use common::secret::Secret;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-
-use super::values::{Secret, text};
 
 /// A value in quotes or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use common::secret::Secret;
 use serde::Serialize;
 
 use super::file::S3File;
-use super::values::Secret;
 use super::{ConfigProblem, boolean, number, optional, optional_path, size};
 
 const MIB: u64 = 1 << 20;

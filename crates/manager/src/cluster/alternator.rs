@@ -168,7 +168,7 @@ mod tests {
             (StatusCode::BAD_REQUEST, r#"{"__type":"x","message":"User not found"}"#).into_response()
         };
         let router = axum::Router::new().fallback(handler);
-        let server = crate::listener::Server::bind("http", "127.0.0.1:0", None, router).await.unwrap();
+        let server = common::listener::Server::bind("http", "127.0.0.1:0", None, router).await.unwrap();
         let url = format!("http://{}/", server.local_addr().unwrap());
         let stop = CancellationToken::new();
         let asks = async {
@@ -177,7 +177,7 @@ mod tests {
             assert_eq!(pinger.ping(&url, false).await, Answer::Unauthorised);
             stop.cancel();
         };
-        tokio::join!(server.serve(stop.clone(), std::time::Duration::from_secs(5)), asks);
+        tokio::join!(server.serve(stop.clone(), std::time::Duration::from_secs(5)), asks).0.unwrap();
         let Answer::Bad(cause) = Pinger::default().ping(&url, false).await else { panic!("it is gone") };
         assert!(cause.contains("refused"), "{cause}");
     }

@@ -7,7 +7,7 @@ use common::ids::ClusterId;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use super::{Store, StoreError, get_id, get_json, json_text};
-use crate::secret::Secret;
+use common::secret::Secret;
 
 /// A managed cluster as it is stored. Credentials are apart, see [`super::secrets`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, Transaction};
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, get_id};
-use crate::secret::Secret;
+use common::secret::Secret;
 
 /// Kinds of secret; the texts are the keys of the original's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,11 +1,13 @@
 //! What all calls have in common: parameters, answers, refusals (spec agent.md 2.2, 2.4, 2.5).
 
+use std::net::SocketAddr;
+
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use http::{Method, Request, header};
 use serde_json::{Value, json};
 
 use super::bed::Bed;
-use crate::scylla_proxy::Peer;
 
 fn request(method: Method, path_and_query: &str, media: &str, body: impl Into<Body>) -> Request<Body> {
     Request::builder()
@@ -97,7 +99,7 @@ async fn calls_that_do_not_exist_are_counted() {
     let absent = ["job/status", "core/stats", "operations/mkdir", "sync/sync", "rc/noop", "config/dump"];
     for call in absent.into_iter().chain(["operations/list/", "operations", "", "../ping", "rc/anything"]) {
         let mut sent = request(Method::POST, call, "application/json", "{}");
-        sent.extensions_mut().insert(Peer("10.0.0.9:4711".parse().unwrap()));
+        sent.extensions_mut().insert(ConnectInfo::<SocketAddr>("10.0.0.9:4711".parse().unwrap()));
         let reply = bed.send(sent).await;
         assert_eq!(reply.status, 404, "{call}");
         assert_eq!(reply.body, "{\"message\":\"Not found\",\"status\":404}\n", "{call}");

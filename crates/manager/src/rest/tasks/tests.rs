@@ -14,8 +14,8 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::scheduler::{Properties, RunContext, RunError, Runner, SchedulerMetrics, load};
-use crate::secret::Secret;
 use crate::store::{Cluster, Secrets};
+use common::secret::Secret;
 
 struct Fake;
 

@@ -4,6 +4,7 @@
 //! is left when the budget is used up.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,14 @@ pub struct ListenError {
     key: &'static str,
     address: String,
     #[source]
+    source: std::io::Error,
+}
+
+/// A server cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error("no more connections can be accepted on the address set by `{key}`")]
+pub struct ServeError {
+    key: &'static str,
     source: std::io::Error,
 }
 
@@ -83,26 +92,39 @@ impl Server {
     }
 
     /// Serves until `stop`, then lets connections finish for at most `budget`.
-    pub async fn serve(self, stop: CancellationToken, budget: Duration) {
+    ///
+    /// # Errors
+    /// The socket is broken; connections are let finish all the same.
+    pub async fn serve(self, stop: CancellationToken, budget: Duration) -> Result<(), ServeError> {
         let mut connections = JoinSet::new();
         let slots = Arc::new(Semaphore::new(self.max_connections));
         let tls = self.tls.map(TlsAcceptor::from);
-        while let Some(Some((slot, tcp, peer))) =
-            stop.run_until_cancelled(accept(&self.listener, &slots)).await
-        {
+        let outcome = loop {
+            let (slot, tcp, peer) = match stop.run_until_cancelled(accept(&self.listener, &slots)).await {
+                Some(Ok(connection)) => connection,
+                Some(Err(source)) => break Err(ServeError { key: self.key, source }),
+                None => break Ok(()),
+            };
             while connections.try_join_next().is_some() {}
             let (router, tls, stop) = (self.router.clone(), tls.clone(), stop.clone());
             connections.spawn(async move {
                 serve_connection(tcp, peer, tls, router, stop).await;
                 drop(slot);
             });
-        }
+        };
         drop(self.listener);
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(budget, drained).await.is_err() {
             warn!(connections = connections.len(), "Connections did not end in time and are closed");
             connections.shutdown().await;
         }
+        outcome
+    }
+}
+
+impl AsFd for Server {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }
 
@@ -123,17 +145,25 @@ async fn bind(address: &str) -> std::io::Result<TcpListener> {
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> Option<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
-    let slot = slots.clone().acquire_owned().await.ok()?;
+) -> std::io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
     loop {
         match listener.accept().await {
-            Ok((tcp, peer)) => return Some((slot, tcp, peer)),
+            Ok((tcp, peer)) => return Ok((slot, tcp, peer)),
+            Err(error) if is_broken(&error) => return Err(error),
             Err(error) => {
                 warn!(%error, "Connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+/// The socket listens no more. Everything else passes: a client that left, file descriptors or memory that ran out,
+/// trouble of the network (accept(2)).
+fn is_broken(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK))
 }
 
 async fn serve_connection(
@@ -208,7 +238,7 @@ mod tests {
     async fn a_taken_address_names_its_setting() {
         let (_server, address) = server(Router::new()).await;
         let error = Server::bind("http", &address.to_string(), None, Router::new()).await.err().unwrap();
-        let text = common::error::chain(&error);
+        let text = crate::error::chain(&error);
         assert!(text.contains(&address.to_string()) && text.contains("`http`"), "{text}");
     }
 
@@ -236,7 +266,7 @@ mod tests {
             go_on.notify_one();
             assert!(answer(busy).await.ends_with("good bye 127.0.0.1"));
         };
-        tokio::join!(server.serve(stop.clone(), Duration::from_secs(60)), client);
+        tokio::join!(server.serve(stop.clone(), Duration::from_secs(60)), client).0.unwrap();
     }
 
     #[tokio::test]
@@ -261,6 +291,6 @@ mod tests {
             stop.cancel();
             assert_eq!((answer(first).await, answer(waiting).await), (String::new(), String::new()));
         };
-        tokio::join!(server.serve(stop.clone(), Duration::from_millis(50)), client);
+        tokio::join!(server.serve(stop.clone(), Duration::from_millis(50)), client).0.unwrap();
     }
 }

@@ -25,19 +25,19 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&common::config::mask(&self.0))
+        f.write_str(&crate::config::mask(&self.0))
     }
 }
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&common::config::mask(&self.0))
+        f.write_str(&crate::config::mask(&self.0))
     }
 }
 
 impl<'de> serde::Deserialize<'de> for Secret {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self)
+        crate::config::text(deserializer).map(Self)
     }
 }
 
@@ -45,5 +45,17 @@ impl<'de> serde::Deserialize<'de> for Secret {
 impl serde::Serialize for Secret {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_never_printed() {
+        let secret = Secret::new("hunter2");
+        assert_eq!(format!("{secret:?}"), "*******");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), r#""*******""#);
     }
 }
