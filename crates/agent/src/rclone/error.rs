@@ -77,7 +77,7 @@ pub enum CallError {
     Check {
         /// Name of the step.
         operation: &'static str,
-        /// 400 or 500.
+        /// 400, 500 or 503.
         status: StatusCode,
         /// Why.
         #[source]

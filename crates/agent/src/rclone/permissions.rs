@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use common::retry::Transient;
 use futures::TryStreamExt;
 use http::StatusCode;
 
@@ -146,8 +147,12 @@ fn step<T>(
     }
 }
 
-/// 400 where the caller can mend it. On S3 only a documented refusal of the upload counts as that.
+/// 503 where the same check may go well in a moment: nothing is retried here, so the caller has to know. 400 where
+/// the caller can mend it; on S3 only a documented refusal of the upload counts as that.
 fn status(provider: &str, step: CheckStep, error: &StorageError) -> StatusCode {
+    if error.is_transient() {
+        return StatusCode::SERVICE_UNAVAILABLE;
+    }
     let documented = match error {
         StorageError::BucketNotFound { .. } => true,
         error => error.service().is_some_and(|service| service.documented),
@@ -162,15 +167,40 @@ fn status(provider: &str, step: CheckStep, error: &StorageError) -> StatusCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::{FailureClass, ServiceError};
+
+    fn service(status: u16, code: &str, class: FailureClass) -> StorageError {
+        StorageError::Service(Box::new(ServiceError {
+            operation: "PutObject",
+            target: "b/k".into(),
+            status,
+            code: code.into(),
+            message: "in words".into(),
+            documented: true,
+            class,
+            retry_after: None,
+        }))
+    }
 
     #[test]
     fn statuses_follow_provider_and_step() {
+        let denied = || service(403, "AccessDenied", FailureClass::Terminal);
+        let unreachable = StorageError::Unreachable {
+            operation: "ListObjectsV2",
+            target: "b".into(),
+            source: "end of file before message length reached".into(),
+        };
         let missing = || StorageError::BucketNotFound { bucket: "b".into() };
         let keys = || StorageError::Credentials { reason: "none".into() };
         for (provider, step, error, expected) in [
             ("s3", CheckStep::Put, missing(), 400),
             ("s3", CheckStep::List, missing(), 500),
             ("s3", CheckStep::Put, keys(), 500),
+            ("s3", CheckStep::Put, denied(), 400),
+            ("s3", CheckStep::Open, denied(), 500),
+            ("s3", CheckStep::Put, service(503, "SlowDown", FailureClass::Throttled), 503),
+            ("s3", CheckStep::Remove, service(500, "InternalError", FailureClass::Transient), 503),
+            ("s3", CheckStep::List, unreachable, 503),
             ("localstorage", CheckStep::Open, StorageError::NotFound { path: "x".into() }, 400),
         ] {
             assert_eq!(status(provider, step, &error).as_u16(), expected, "{provider} {step}");

@@ -67,5 +67,5 @@ async fn a_dead_endpoint_is_reported_at_once() {
     let start = std::time::SystemTime::now();
     let (status, message) = bed.refused(CALL, json!({"fs": "s3:bucket", "remote": "d"})).await;
     assert!(start.elapsed().unwrap().as_secs() < 5);
-    assert!(status == 500 && message.starts_with("operation put: "), "{message}");
+    assert!(status == 503 && message.starts_with("operation put: "), "{message}");
 }
