@@ -35,6 +35,13 @@ async fn passing_trouble_does_not_fail_a_backup() -> anyhow::Result<()> {
             .key("backup/*")
             .calls(Calls::Every(6)),
     );
+    // Agents check access without retries. The first one of these comes when the run looks at its location.
+    faults.add(
+        Rule::new(Fault::CutReply(20))
+            .on(&[RequestKind::ListObjectsV2])
+            .key("*/scylla-manager-agent-*")
+            .calls(Calls::Every(5)),
+    );
     faults.add(
         Rule::new(Fault::LostReply)
             .on(&[RequestKind::CopyObject, RequestKind::DeleteObjects])

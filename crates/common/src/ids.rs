@@ -109,6 +109,15 @@ impl RunId {
         Self(Uuid::new_v1(time, &node_bytes()))
     }
 
+    /// The embedded time; `None` for an ID that is not time based (v1).
+    pub fn time(self) -> Option<chrono::DateTime<chrono::Utc>> {
+        if self.0.get_version_num() != 1 {
+            return None;
+        }
+        let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+        chrono::DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
+    }
+
     /// The embedded time as 100 ns ticks since 1582-10-15: sorts runs by their start.
     pub fn ticks(self) -> u64 {
         self.0.get_timestamp().map_or(0, |t| t.to_gregorian().0)
@@ -170,6 +179,8 @@ mod tests {
         let late = RunId::at(chrono::DateTime::from_timestamp(1_700_000_001, 0).unwrap());
         assert!(early.ticks() < late.ticks());
         assert_eq!(early.uuid().get_version_num(), 1);
+        assert_eq!(early.time().map(|t| t.timestamp()), Some(1_700_000_000));
+        assert_eq!(RunId::NIL.time().or(RunId::from(Uuid::new_v4()).time()), None);
         let twin = RunId::at(chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap());
         assert_ne!(early, twin);
     }

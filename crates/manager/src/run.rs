@@ -92,7 +92,7 @@ pub async fn assemble(config: Config, transport: Transport, clock: Clock) -> Res
     let runners = Runners::new()
         .with(TaskType::HealthCheck, Arc::new(health))
         .with(TaskType::Suspend, suspend.clone())
-        .with(TaskType::Backup, Arc::new(BackupRunner::new(backups)));
+        .with(TaskType::Backup, Arc::new(BackupRunner::new(backups, clock)));
     let scheduler_metrics = SchedulerMetrics::new(&registry)?;
     let (scheduler, driver) =
         crate::scheduler::load(store.clone(), clock, runners.clone(), scheduler_metrics).await?;

@@ -273,15 +273,17 @@ impl Agent {
         self.call::<GetAbout>(Some(&body), self.options()).await
     }
 
-    /// Has the agent write, list, read and delete a scratch object below `dir`. An answer is final: what a bucket
-    /// refuses now it refuses in a second, too.
+    /// Has the agent write, list, read and delete a scratch object below `dir`.
+    ///
+    /// The agent tries each step once, and answers 503 where a later check may go better: only such an answer, or
+    /// none, is followed by another try. What a bucket refuses now it refuses in a second, too.
     ///
     /// # Errors
     /// The refusal; the text holds `NoSuchBucket` when that is the cause.
     pub async fn check_permissions(&self, dir: &str) -> Result<(), HostError> {
         let (fs, remote) = split_remote_path(dir);
         let body = CheckPermissionsRequest { fs: fs.into(), remote: remote.into(), ..Default::default() };
-        let options = self.options().timeout(self.settings().list_timeout).retry(RetryOn::NoAnswer);
+        let options = self.options().timeout(self.settings().list_timeout).retry(RetryOn::Unavailable);
         self.call::<CheckPermissions>(Some(&body), options).await.map(drop)
     }
 

@@ -13,8 +13,9 @@ use super::{HostError, Patience, Settings};
 pub(super) enum RetryOn {
     /// No answer, or a 5xx other than 501: for calls that may be repeated at will.
     Transient,
-    /// No answer: where a 5xx says something that a repetition does not change.
-    NoAnswer,
+    /// No answer, or one that blames the moment (502, 503, 504): where any other one is final. A host that stays
+    /// silent is asked twice.
+    Unavailable,
     /// Only when the request cannot have arrived: for calls that start something.
     NotSent,
     /// Nothing: pings.
@@ -77,7 +78,7 @@ impl Policy {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            if attempts > self.backoff.max_retries || !may_repeat(&source, options.retry) {
+            if attempts > self.backoff.max_retries || !may_repeat(&source, options.retry, attempts) {
                 return Err(HostError { host: host.to_owned(), attempts, source });
             }
             if matches!(source, ClientError::Timeout { .. })
@@ -93,11 +94,15 @@ impl Policy {
     }
 }
 
-fn may_repeat(error: &ClientError, retry: RetryOn) -> bool {
-    let no_answer = error.status().is_none() && error.is_transient();
+/// Whether a call that was made `attempts` times is made once more.
+fn may_repeat(error: &ClientError, retry: RetryOn, attempts: u32) -> bool {
     match retry {
         RetryOn::Transient => error.is_transient() && !is_refusal(error),
-        RetryOn::NoAnswer => no_answer,
+        RetryOn::Unavailable => match (error, error.status()) {
+            (ClientError::Timeout { .. }, _) => attempts == 1,
+            (_, Some(status)) => matches!(status.as_u16(), 502..=504),
+            (_, None) => error.is_transient(),
+        },
         RetryOn::NotSent => never_arrived(error),
         RetryOn::Nothing => false,
     }
@@ -184,21 +189,28 @@ mod tests {
 
     #[test]
     fn what_may_be_repeated() {
-        use RetryOn::{NoAnswer, NotSent, Nothing, Transient};
+        use RetryOn::{NotSent, Nothing, Transient, Unavailable};
         for (error, repeated) in [
             (api(500, "boom"), &[Transient][..]),
-            (api(502, ""), &[Transient]),
+            (api(502, ""), &[Transient, Unavailable]),
+            (api(503, "operation list"), &[Transient, Unavailable]),
+            (api(504, ""), &[Transient, Unavailable]),
+            (api(505, ""), &[Transient]),
             (api(501, ""), &[]),
             (api(404, ""), &[]),
             (api(401, ""), &[]),
             (api(500, "permission denied"), &[]),
-            (timeout(Duration::ZERO), &[Transient, NoAnswer]),
-            (refused(), &[Transient, NoAnswer, NotSent]),
+            (timeout(Duration::ZERO), &[Transient, Unavailable]),
+            (refused(), &[Transient, Unavailable, NotSent]),
         ] {
-            for retry in [Transient, NoAnswer, NotSent, Nothing] {
-                assert_eq!(may_repeat(&error, retry), repeated.contains(&retry), "{error} {retry:?}");
+            for retry in [Transient, Unavailable, NotSent, Nothing] {
+                assert_eq!(may_repeat(&error, retry, 1), repeated.contains(&retry), "{error} {retry:?}");
             }
         }
+        assert!(
+            !may_repeat(&timeout(Duration::ZERO), Unavailable, 2),
+            "silence is enough when it is repeated"
+        );
         for (error, another) in [(api(401, ""), true), (api(403, ""), true), (api(404, ""), false)] {
             assert_eq!(may_ask_another(&error), another, "{error}");
         }

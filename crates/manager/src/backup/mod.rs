@@ -4,6 +4,7 @@
 //! functions from listed facts to plans ([`units`], [`dedup_plan`], [`resume`], [`retention`], [`purge_plan`],
 //! [`tag`]). The manager never touches a location itself: every byte goes through an agent.
 
+pub mod access;
 pub mod backups;
 #[cfg(test)]
 mod bucket_tests;

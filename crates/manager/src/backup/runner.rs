@@ -13,10 +13,10 @@ use super::error::BackupError;
 use super::properties::{BackupProperties, PropertiesError};
 use super::target::{self, Target};
 use super::{progress, workflow};
-use crate::agent_client::HostError;
+use crate::agent_client::{HostError, Patience};
 use crate::cluster::topology::members;
 use crate::hosts::at_most;
-use crate::scheduler::{Properties, RunContext, RunError, Runner};
+use crate::scheduler::{Clock, Properties, RunContext, RunError, Runner};
 use crate::store::backup_runs::RunKey;
 
 /// Property that [`Runner::decorate`] adds.
@@ -28,12 +28,13 @@ const HOSTS_AT_ONCE: usize = 32;
 /// Runs backups.
 pub struct BackupRunner {
     backups: Backups,
+    clock: Clock,
 }
 
 impl BackupRunner {
     /// A runner for all clusters.
-    pub fn new(backups: Backups) -> Self {
-        Self { backups }
+    pub fn new(backups: Backups, clock: Clock) -> Self {
+        Self { backups, clock }
     }
 
     async fn resolve(
@@ -42,7 +43,8 @@ impl BackupRunner {
         properties: &Properties,
     ) -> Result<(BackupProperties, Target), BackupError> {
         let properties = BackupProperties::parse(properties)?;
-        let target = target::resolve(&self.backups, cluster, &properties).await?;
+        let now = self.clock.now();
+        let target = target::resolve(&self.backups, cluster, &properties, Patience::Interactive, now).await?;
         Ok((properties, target))
     }
 }

@@ -1,25 +1,28 @@
 //! What a backup will do, from its properties and from what the cluster says now (spec backup-format.md 3.2).
 //!
-//! Everything is asked in interactive mode: a dry run waits for it, and a backup that cannot even ask had better
-//! fail at once. A node that does not answer is left out, not an error, as long as other nodes have its data.
+//! Almost everything is asked in interactive mode: a dry run waits for it, and a backup that cannot even ask had
+//! better fail at once. Only access to the locations is asked for with the caller's patience, because agents do not
+//! retry there. A node that does not answer is left out, not an error, as long as other nodes have its data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use common::api::agent::NodeInfo;
 use common::api::manager::{BackupTarget, Unit};
-use common::ids::{ClusterId, RunId};
+use common::ids::ClusterId;
 use common::location::Location;
 use tracing::{info, warn};
 
 use super::Backups;
-use super::error::{BackupError, HostFailure};
+use super::access::AccessCheck;
+use super::error::BackupError;
 use super::properties::{BackupProperties, location_of, restrict};
 use super::units::{
     Candidates, KeyspaceFacts, Replica, Ring, RingKey, SCHEMA_KEYSPACE, SchemaFacts, candidates, select,
 };
-use crate::agent_client::{AgentClient, KeyspaceKind, Replication, host_address};
+use crate::agent_client::{AgentClient, KeyspaceKind, Patience, Replication, host_address};
 use crate::cluster::cql::CqlAccess;
 use crate::cluster::topology::{Member, members};
 use crate::hosts::{Host, at_most};
@@ -63,7 +66,7 @@ pub struct Target {
 pub const NO_SCHEMA_WARNING: &str = "schema is not part of this backup: CQL credentials are missing, set them with \
      sctool cluster update --username --password, or silence this with --skip-schema";
 
-/// Resolves the target of a backup.
+/// Resolves the target of a backup. `patience` is for access to the locations, `now` the time of the check.
 ///
 /// # Errors
 /// The first thing that is wrong, in the original's order.
@@ -71,6 +74,8 @@ pub async fn resolve(
     backups: &Backups,
     cluster: ClusterId,
     properties: &BackupProperties,
+    patience: Patience,
+    now: DateTime<Utc>,
 ) -> Result<Target, BackupError> {
     let client = backups.clusters().client(cluster).await?.interactive();
     let members = members(&client).await?;
@@ -82,7 +87,15 @@ pub async fn resolve(
     if live.is_empty() {
         return Err(BackupError::NoLiveNodes);
     }
-    check_access(&client, cluster, &live, properties).await?;
+    let check = AccessCheck {
+        client: &client.with_patience(patience),
+        cluster,
+        hosts: &live,
+        locations: &properties.location,
+        now,
+    };
+    check.remove_leftovers(backups.config().permission_check_files_ttl).await;
+    check.run().await?;
     let nodes = nodes(&client, live, properties).await?;
 
     let (facts, tablet_keyspaces, warnings) =
@@ -170,36 +183,6 @@ async fn live_members(client: &AgentClient, members: &[Member], dcs: &[String]) 
     }
     live.sort_by(|a, b| (&a.dc, a.address).cmp(&(&b.dc, b.address)));
     live
-}
-
-/// Has each node write to and read from its location.
-async fn check_access(
-    client: &AgentClient,
-    cluster: ClusterId,
-    hosts: &[Host],
-    properties: &BackupProperties,
-) -> Result<(), BackupError> {
-    let checks = hosts.iter().map(|host| {
-        let agent = client.on(host.address);
-        async move {
-            let location = location_of(&properties.location, &host.dc)?;
-            let scratch = format!(".permission-check/cluster/{cluster}/{}", RunId::at(chrono::Utc::now()));
-            let error = agent.check_permissions(&location.remote_path(&scratch)).await.err()?;
-            Some(HostFailure { host: host.address, reason: access_reason(location, &error.reason()) })
-        }
-    });
-    let mut failures: Vec<HostFailure> =
-        at_most(PARALLEL, checks.collect()).await.into_iter().flatten().collect();
-    failures.sort();
-    if failures.is_empty() { Ok(()) } else { Err(BackupError::NotAccessible { failures }) }
-}
-
-/// The guide's words, the cause behind them.
-fn access_reason(location: &Location, reason: &str) -> String {
-    let cause = if reason.contains("NoSuchBucket") { "specified bucket does not exist" } else { reason };
-    format!(
-        "failed to access {location} make sure that the location is correct and credentials are set: {cause}"
-    )
 }
 
 async fn nodes(
@@ -324,28 +307,4 @@ async fn rings(
         Ok::<_, BackupError>((key, ring))
     });
     at_most(PARALLEL, rings.collect()).await.into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unreachable_locations_are_told_in_the_guides_words() {
-        let location = "s3:my-backups".parse().unwrap();
-        assert_eq!(
-            access_reason(&location, "operation put: x (code:NoSuchBucket)"),
-            "failed to access s3:my-backups make sure that the location is correct and credentials are set: \
-             specified bucket does not exist"
-        );
-        let failures = vec![HostFailure {
-            host: "192.0.2.1".parse().unwrap(),
-            reason: access_reason(&location, "denied"),
-        }];
-        assert_eq!(
-            BackupError::NotAccessible { failures }.to_string(),
-            "location is not accessible: 192.0.2.1: failed to access s3:my-backups make sure that the location is \
-             correct and credentials are set: denied"
-        );
-    }
 }

@@ -1,6 +1,6 @@
 //! A bucket that exists only in memory, behind the engine calls that listing and purging make.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use common::api::Endpoint;
 use common::api::agent::{
-    Cat, DeleteFile, DeletePaths, DeletePathsRequest, Deleted, List, ListItem, ListRequest, Listing,
-    RemotePath,
+    Cat, CheckPermissions, CheckPermissionsRequest, DeleteFile, DeletePaths, DeletePathsRequest, Deleted,
+    List, ListItem, ListRequest, Listing, Purge, RemotePath,
 };
 use common::format::manifest::{ManifestHeader, TableEntry, Writer};
 use common::format::paths::{ManifestPath, SchemaKind, SchemaPath, scylla_manifest_name};
@@ -36,6 +36,12 @@ struct State {
     locked: BTreeSet<String>,
     /// Deletions until the agent is killed.
     life: Option<usize>,
+    /// Paths of all calls.
+    calls: Vec<String>,
+    /// What the next access checks get for an answer.
+    refused_checks: VecDeque<(StatusCode, String)>,
+    /// Places of access checks that went well, as `<fs> <remote>`.
+    checked: Vec<String>,
 }
 
 /// Shared by the test and the agents.
@@ -88,6 +94,21 @@ impl FakeBucket {
         self.state.lock().unwrap().life == Some(0)
     }
 
+    /// Lets the next access check that is not refused yet fail.
+    pub(crate) fn refuse_check(&self, status: StatusCode, message: &str) {
+        self.state.lock().unwrap().refused_checks.push_back((status, message.to_owned()));
+    }
+
+    /// Places of access checks that went well, as `<fs> <remote>`.
+    pub(crate) fn checked(&self) -> Vec<String> {
+        self.state.lock().unwrap().checked.clone()
+    }
+
+    /// Paths that were asked for since the last call.
+    pub(crate) fn take_calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().unwrap().calls)
+    }
+
     /// A copy with the same objects and no faults.
     pub(crate) fn copy(&self) -> Self {
         let objects = self.state.lock().unwrap().objects.clone();
@@ -131,6 +152,7 @@ impl FakeBucket {
 
     pub(crate) fn answer(&self, path: &str, body: &[u8]) -> Response {
         let mut state = self.state.lock().unwrap();
+        state.calls.push(path.to_owned());
         match path {
             List::PATH => state.list(&serde_json::from_slice(body).unwrap()),
             Cat::PATH => state.cat(&key(&serde_json::from_slice(body).unwrap())),
@@ -141,6 +163,12 @@ impl FakeBucket {
                     Ok(false) => refused(StatusCode::NOT_FOUND, "object not found"),
                     Err(response) => *response,
                 }
+            }
+            CheckPermissions::PATH => state.check(&serde_json::from_slice(body).unwrap()),
+            Purge::PATH => {
+                let dir = format!("{}/", key(&serde_json::from_slice(body).unwrap()));
+                state.objects.retain(|key, _| !key.starts_with(&dir));
+                json!({}).to_string().into_response()
             }
             DeletePaths::PATH => state.delete_paths(&serde_json::from_slice(body).unwrap()),
             other => refused(StatusCode::NOT_FOUND, &format!("no such call: {other}")),
@@ -170,6 +198,17 @@ fn key(path: &RemotePath) -> String {
 }
 
 impl State {
+    fn check(&mut self, request: &CheckPermissionsRequest) -> Response {
+        if let Some((status, message)) = self.refused_checks.pop_front() {
+            return refused(status, &message);
+        }
+        if request.fs != FakeBucket::location().to_string() {
+            return refused(StatusCode::BAD_REQUEST, "operation put: no such bucket (code:NoSuchBucket)");
+        }
+        self.checked.push(format!("{} {}", request.fs, request.remote));
+        json!({}).to_string().into_response()
+    }
+
     fn list(&self, request: &ListRequest) -> Response {
         let dir = key(&RemotePath { fs: request.fs.clone(), remote: request.remote.clone() });
         if dir == "no such bucket" {
@@ -189,6 +228,7 @@ impl State {
                     list.push(ListItem { path: sub.into(), size: -1, is_dir: true, ..ListItem::default() });
                 }
                 Some(_) => {}
+                None if request.opt.dirs_only => {}
                 None => {
                     let size = i64::try_from(content.len()).unwrap();
                     list.push(ListItem { path: path.into(), size, ..ListItem::default() });

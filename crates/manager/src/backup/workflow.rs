@@ -16,7 +16,7 @@ use super::run::Run;
 use super::schema::Schema;
 use super::target::{self, Target};
 use super::{continued, deduplicate, index, jobs, publish, retain, schema, seal, snapshot, staged, upload};
-use crate::agent_client::AgentClient;
+use crate::agent_client::{AgentClient, Patience};
 use crate::scheduler::RunContext;
 use crate::store::backup_runs::{BackupRun, ProgressRow, RunKey};
 
@@ -31,7 +31,9 @@ pub async fn backup(backups: &Backups, context: &RunContext) -> Result<(), Backu
     let properties = BackupProperties::parse(&context.properties).map_err(as_target_error)?;
     backups.metrics().reset(context.cluster);
     let work = async {
-        let resolved = target::resolve(backups, context.cluster, &properties).await;
+        let now = context.clock.now();
+        let resolved =
+            target::resolve(backups, context.cluster, &properties, Patience::Background, now).await;
         let target = resolved.map_err(as_target_error)?;
         begin(backups, context, properties, target).await
     };
