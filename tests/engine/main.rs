@@ -5,5 +5,6 @@ mod rate_limit;
 mod resume;
 mod single;
 mod support;
+mod together;
 mod trouble;
 mod upload;

@@ -230,6 +230,20 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         known: Option<ObjectInfo>,
     ) -> BoxFuture<'a, Result<Arc<dyn Source>>>;
 
+    /// Reads small files whole, one after the other in one step, into a buffer with room for all of them. Local stores
+    /// only: there the way to a blocking thread costs more than such a file.
+    fn read_together<'a>(
+        &'a self,
+        files: Vec<(ObjectPath, ObjectInfo)>,
+        hashes: Hashes,
+        buffer: Buffer,
+    ) -> BoxFuture<'a, Result<Vec<Result<Payload>>>> {
+        drop((files, hashes, buffer));
+        let error =
+            StorageError::Unsupported { what: "reading files together", provider: self.provider().into() };
+        Box::pin(std::future::ready(Err(error)))
+    }
+
     /// Stores a small file, replacing what is there. One request, retried.
     fn put<'a>(&'a self, path: &'a ObjectPath, content: &'a Payload) -> BoxFuture<'a, Result<()>>;
 
@@ -253,6 +267,17 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
 
     /// Deletes a file that must exist.
     fn delete<'a>(&'a self, path: &'a ObjectPath) -> BoxFuture<'a, Result<()>>;
+
+    /// Deletes files one by one and says of each how it went, as [`ObjectStore::delete`] does.
+    fn delete_each<'a>(&'a self, paths: &'a [ObjectPath]) -> BoxFuture<'a, Vec<Result<()>>> {
+        Box::pin(async move {
+            let mut outcomes = Vec::with_capacity(paths.len());
+            for path in paths {
+                outcomes.push(self.delete(path).await);
+            }
+            outcomes
+        })
+    }
 
     /// Deletes files, ignores missing ones, and says how many there were. Failures are counted, not returned,
     /// unless they concern all files.

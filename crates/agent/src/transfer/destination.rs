@@ -70,6 +70,11 @@ impl Destination {
         Ok(Self::Known { present, versioned })
     }
 
+    /// Known to have no file of that name.
+    pub(super) fn lacks(&self, name: &str) -> bool {
+        matches!(self, Self::Known { present, .. } if !present.contains_key(name))
+    }
+
     /// The file of that name, if there is one.
     pub(super) async fn find(&self, to: &Place, name: &str) -> Result<Option<ObjectInfo>> {
         match self {

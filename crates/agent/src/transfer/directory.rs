@@ -3,7 +3,7 @@
 //! Two lanes run side by side, so that neither the many small components of SSTables nor the few large ones wait for
 //! the other kind. Each file succeeds or fails for itself; only what concerns all of them ends the job early.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::destination::{Destination, stat};
+use super::lane::{Lane, READ_TOGETHER};
 use super::parts::{Plan, plan};
 use super::worker::{DirJob, SourceFile, Unit};
 use super::{Engine, MAX_SMALL, SMALL_PER_TRANSFER, TransferError, digest};
@@ -117,9 +118,9 @@ impl Engine {
         large.sort_by_key(|unit| std::cmp::Reverse(unit.file.size));
         small.sort_by(|a, b| a.file.name.cmp(&b.file.name));
         let lanes = [
-            ((SMALL_PER_TRANSFER * transfers).min(MAX_SMALL), VecDeque::from(small)),
+            Lane::new(small, (SMALL_PER_TRANSFER * transfers).min(MAX_SMALL), READ_TOGETHER),
             // One file of each pair starts or ends, which takes round trips, while the other one sends.
-            (transfers.saturating_mul(2), VecDeque::from(large)),
+            Lane::new(large, transfers.saturating_mul(2), 1),
         ];
         let limits = self.part_limits(transfers, &dir.to);
         let job = Arc::new(DirJob {
@@ -133,12 +134,11 @@ impl Engine {
             failures: Mutex::default(),
         });
         let mut workers = JoinSet::new();
-        for (width, queue) in lanes {
-            let width = width.min(queue.len());
-            let queue = Arc::new(Mutex::new(queue));
-            for _ in 0..width {
-                let (job, queue) = (job.clone(), queue.clone());
-                workers.spawn(async move { job.work(&queue).await });
+        for lane in lanes {
+            let lane = Arc::new(lane);
+            for _ in 0..lane.workers() {
+                let (job, lane) = (job.clone(), lane.clone());
+                workers.spawn(async move { job.work(&lane).await });
             }
         }
         while let Some(ended) = workers.join_next().await {

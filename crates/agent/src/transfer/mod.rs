@@ -8,6 +8,7 @@ mod digest;
 mod directory;
 mod equality;
 mod error;
+mod lane;
 mod parts;
 pub mod rate_limit;
 mod send;

@@ -63,13 +63,19 @@ impl Engine {
         match plan(size, to.store.part_rules(), self.buffers.budget()) {
             Plan::Small => {
                 let range = ByteRange { offset: 0, length: size };
-                let payload = self.read(from, to, range).await?.metered(how.meter.clone());
-                to.store.put(&to.path, &payload).await?;
-                Ok(payload.crc32)
+                let payload = self.read(from, to, range).await?;
+                self.send_read(payload, to, how).await
             }
             Plan::Parts(spec) => self.send_parts(from, to, how, spec, false).await,
             Plan::Streamed(spec) => self.send_parts(from, to, how, spec, true).await,
         }
+    }
+
+    /// Sends a small file that was read already.
+    pub(super) async fn send_read(&self, payload: Payload, to: &Place, how: &Sending) -> Result<u32> {
+        let payload = payload.metered(how.meter.clone());
+        to.store.put(&to.path, &payload).await?;
+        Ok(payload.crc32)
     }
 
     async fn read(&self, from: &OpenFile, to: &Place, range: ByteRange) -> Result<Payload> {

@@ -2,20 +2,23 @@
 //!
 //! Every file that was begun ends in the job's list exactly once, also when its work is dropped in the middle.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::api::agent::{FileOutcome, JobFile};
-use tokio::sync::Semaphore;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::destination::Destination;
 use super::directory::DirTransfer;
 use super::equality::Unproven;
+use super::lane::{Lane, Turn};
 use super::send::{OpenFile, Sending};
 use super::{Engine, TransferError, digest};
 use crate::jobs::{JobContext, Transfer};
-use crate::storage::{ObjectInfo, Place, Result, StorageError};
+use crate::storage::{ObjectInfo, ObjectPath, Payload, Place, Result, StorageError};
 
 /// A file to be sent.
 #[derive(Clone, Debug)]
@@ -55,6 +58,13 @@ pub(super) struct DirJob {
     pub failures: Mutex<Failures>,
 }
 
+/// A file that the destination has, before its source is deleted.
+struct Sent<'a> {
+    guard: FileGuard<'a>,
+    done: Done,
+    expected: Option<u32>,
+}
+
 /// What became of a file.
 struct Done {
     outcome: FileOutcome,
@@ -62,21 +72,27 @@ struct Done {
 }
 
 impl DirJob {
-    /// Sends files from the queue until it is empty or the job ends.
-    pub(super) async fn work(&self, queue: &Mutex<VecDeque<Unit>>) {
+    /// Sends files of the lane until it is empty or the job ends.
+    pub(super) async fn work(&self, lane: &Lane) {
         while !self.stop.is_cancelled() {
-            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(unit) = next else { return };
+            let Some(turn) = lane.next(|unit| self.may_be_read_together(unit)).await else { return };
             tokio::select! {
                 biased;
                 // What was in flight is dropped, and counted as failed by its guard.
                 () = self.stop.cancelled() => {}
-                () = self.unit(unit) => {}
+                () = self.turn(turn) => {}
             }
         }
     }
 
-    async fn unit(&self, unit: Unit) {
+    async fn turn(&self, turn: Turn<'_>) {
+        match &turn.units[..] {
+            [unit] => self.unit(unit).await,
+            units => self.together(units, turn.room).await,
+        }
+    }
+
+    async fn unit(&self, unit: &Unit) {
         let expected = match &unit.digest {
             Some(digest) => match self.place(&self.dir.from, &digest.name) {
                 Ok(place) => digest::read(&place).await,
@@ -85,14 +101,57 @@ impl DirJob {
             None => None,
         };
         let done = self.file(&unit.file, expected).await;
-        let Some(digest) = unit.digest else { return };
+        let Some(digest) = &unit.digest else { return };
         if done {
-            self.file(&digest, None).await;
+            self.file(digest, None).await;
         } else {
             // It stays with its data, for the next try to check.
-            let guard = FileGuard::new(self, &digest);
+            let guard = FileGuard::new(self, digest);
             guard.fail(format!("not sent because {} was not", unit.file.name));
         }
+    }
+
+    /// Whether reading the file ahead is no waste: it will be sent whole, and no digest depends on it.
+    fn may_be_read_together(&self, unit: &Unit) -> bool {
+        unit.digest.is_none()
+            && unit.file.info.is_some()
+            && self.dir.from.store.is_local()
+            && self.destination.lacks(&unit.file.name)
+    }
+
+    /// Reads small files in one step, sends them side by side, deletes them in one step. Whoever is sent makes room
+    /// in the lane; only the deletion waits for the others.
+    async fn together(&self, units: &[Unit], mut room: SemaphorePermit<'_>) {
+        let read = self.read_together(units).await;
+        let sending: FuturesUnordered<_> = units
+            .iter()
+            .zip(read)
+            .map(|(unit, payload)| {
+                let own = room.split(1);
+                async move {
+                    let sent = self.send(&unit.file, None, payload).await;
+                    drop(own);
+                    sent
+                }
+            })
+            .collect();
+        let sent: Vec<_> = sending.filter_map(std::future::ready).collect().await;
+        self.settle(sent).await;
+    }
+
+    /// The files' contents in order; where there is none, the file is read when it is sent.
+    async fn read_together(&self, units: &[Unit]) -> Vec<Option<Result<Payload>>> {
+        let dir = &self.dir.from;
+        let file = |unit: &Unit| Some((dir.path.join(&unit.file.name).ok()?, unit.file.info.clone()?));
+        if let Some(files) = units.iter().map(file).collect::<Option<Vec<_>>>() {
+            let size: u64 = files.iter().map(|(_, info)| info.size).sum();
+            // Nobody who holds such a buffer waits for another one, so this ends.
+            let buffer = self.engine.buffers.take(usize::try_from(size).unwrap_or(usize::MAX)).await;
+            if let Ok(read) = dir.store.read_together(files, self.dir.to.store.wants(), buffer).await {
+                return read.into_iter().map(Some).collect();
+            }
+        }
+        units.iter().map(|_| None).collect()
     }
 
     fn place(&self, dir: &Place, name: &str) -> Result<Place> {
@@ -101,9 +160,22 @@ impl DirJob {
 
     /// Sends a file and reports what became of it. `expected` is what its own digest says.
     async fn file(&self, file: &SourceFile, expected: Option<u32>) -> bool {
+        match self.send(file, expected, None).await {
+            Some(sent) => self.settle(vec![sent]).await,
+            None => false,
+        }
+    }
+
+    /// Sends a file, which `read` holds if it was read already; reports only failure.
+    async fn send<'a>(
+        &'a self,
+        file: &'a SourceFile,
+        expected: Option<u32>,
+        read: Option<Result<Payload>>,
+    ) -> Option<Sent<'a>> {
         let mut guard = FileGuard::new(self, file);
-        let done = match self.transfer(file, &mut guard).await {
-            Ok(done) => done,
+        match self.transfer(file, read, &mut guard).await {
+            Ok(done) => Some(Sent { guard, done, expected }),
             Err(error) => {
                 if error.is_terminal() {
                     self.give_up(&file.name, &error);
@@ -112,18 +184,48 @@ impl DirJob {
                 if let (true, TransferError::Storage(error)) = (error.is_terminal(), error) {
                     self.failures().fatal.get_or_insert(TransferError::Storage(error));
                 }
-                return false;
+                None
             }
-        };
-        let digest_mismatch = matches!((expected, done.crc32), (Some(e), Some(c)) if e != c);
-        if digest_mismatch {
-            tracing::error!(
-                file = %self.dir.from, name = file.name, expected, found = done.crc32,
-                "the data of an SSTable does not match its digest: bit rot on the disk of this node"
-            );
         }
-        guard.succeed(done, digest_mismatch);
-        true
+    }
+
+    /// Deletes what the destination has, if the job is a move, and reports. Whether all went well.
+    async fn settle(&self, sent: Vec<Sent<'_>>) -> bool {
+        let kept = if self.dir.remove_source { self.remove(&sent).await } else { HashMap::new() };
+        for Sent { guard, done, expected } in sent {
+            if let Some(reason) = kept.get(guard.name) {
+                guard.fail(reason.clone());
+                continue;
+            }
+            let digest_mismatch = matches!((expected, done.crc32), (Some(e), Some(c)) if e != c);
+            if digest_mismatch {
+                tracing::error!(
+                    file = %self.dir.from, name = guard.name, expected, found = done.crc32,
+                    "the data of an SSTable does not match its digest: bit rot on the disk of this node"
+                );
+            }
+            guard.succeed(done, digest_mismatch);
+        }
+        kept.is_empty()
+    }
+
+    /// Deletes source files; returns the names of those that are still there, with the reason.
+    async fn remove(&self, sent: &[Sent<'_>]) -> HashMap<String, String> {
+        let dir = &self.dir.from;
+        // Each was opened by this path, so there is one.
+        let files = sent.iter().filter_map(|s| Some((s.guard.name, dir.path.join(s.guard.name).ok()?)));
+        let (names, paths): (Vec<&str>, Vec<ObjectPath>) = files.unzip();
+        let mut kept = HashMap::new();
+        for (name, outcome) in names.into_iter().zip(dir.store.delete_each(&paths).await) {
+            match outcome {
+                Ok(()) => self.context.deleted(1),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => {
+                    kept.insert(name.to_owned(), common::error::chain(&error));
+                }
+            }
+        }
+        kept
     }
 
     fn give_up(&self, name: &str, error: &TransferError) {
@@ -131,7 +233,12 @@ impl DirJob {
         self.stop.cancel();
     }
 
-    async fn transfer(&self, file: &SourceFile, guard: &mut FileGuard<'_>) -> Result<Done, TransferError> {
+    async fn transfer(
+        &self,
+        file: &SourceFile,
+        read: Option<Result<Payload>>,
+        guard: &mut FileGuard<'_>,
+    ) -> Result<Done, TransferError> {
         let (from, to) = (self.place(&self.dir.from, &file.name)?, self.place(&self.dir.to, &file.name)?);
         if file.missing {
             return Err(StorageError::NotFound { path: from.path.to_string() }.into());
@@ -149,17 +256,12 @@ impl DirJob {
                 in_memory: self.limits.1.clone(),
                 resume: self.unfinished.contains(&file.name),
             };
-            let crc32 = self.engine.send(&open, &to, &how).await?;
+            let crc32 = match read {
+                Some(payload) => self.engine.send_read(payload?, &to, &how).await?,
+                None => self.engine.send(&open, &to, &how).await?,
+            };
             Done { outcome: FileOutcome::Uploaded, crc32: Some(crc32) }
         };
-        drop(open);
-        if self.dir.remove_source {
-            match from.store.delete(&from.path).await {
-                Ok(()) => self.context.deleted(1),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
         Ok(done)
     }
 

@@ -109,18 +109,40 @@ impl LocalFile {
         }
     }
 
-    fn read_hashed(&self, range: ByteRange, hashes: Hashes, mut buffer: Buffer) -> Result<Payload> {
+    /// Reads a range and takes its checksums.
+    fn read_hashed(&self, range: ByteRange, hashes: Hashes, space: &mut [u8]) -> Result<Hashing> {
         let mut hashing = Hashing::new(hashes);
         let mut offset = range.offset;
         self.fd()?;
-        for block in buffer.space(length(range)).chunks_mut(HASH_BLOCK) {
+        for block in space.chunks_mut(HASH_BLOCK) {
             self.read_at(offset, block)?;
             hashing.update(block);
             offset += block.len() as u64;
         }
         self.release(range);
-        Ok(hashing.payload(buffer.freeze()))
+        Ok(hashing)
     }
+
+    fn whole(&self) -> ByteRange {
+        ByteRange { offset: 0, length: self.0.info.size }
+    }
+}
+
+/// Reads whole files into `buffer`, one behind the other.
+pub(super) fn read_together(files: &[LocalFile], hashes: Hashes, mut buffer: Buffer) -> Vec<Result<Payload>> {
+    let mut rest = buffer.space(files.iter().map(|file| length(file.whole())).sum());
+    let mut read = Vec::with_capacity(files.len());
+    for file in files {
+        let (space, behind) = rest.split_at_mut(length(file.whole()));
+        read.push(file.read_hashed(file.whole(), hashes, space));
+        rest = behind;
+    }
+    let mut bytes = buffer.freeze();
+    let payload = |(file, hashing): (&LocalFile, Result<Hashing>)| {
+        let own = bytes.split_to(length(file.whole()));
+        hashing.map(|hashing| hashing.payload(own))
+    };
+    files.iter().zip(read).map(payload).collect()
 }
 
 fn length(range: ByteRange) -> usize {
@@ -143,7 +165,12 @@ impl Source for LocalFile {
         buffer: Buffer,
     ) -> BoxFuture<'a, Result<Payload>> {
         let file = self.clone();
-        blocking(move || file.read_hashed(range, hashes, buffer)).boxed()
+        blocking(move || {
+            let mut buffer = buffer;
+            let hashing = file.read_hashed(range, hashes, buffer.space(length(range)))?;
+            Ok(hashing.payload(buffer.freeze()))
+        })
+        .boxed()
     }
 
     fn read_bytes<'a>(&'a self, range: ByteRange, buffer: Buffer) -> BoxFuture<'a, Result<Bytes>> {

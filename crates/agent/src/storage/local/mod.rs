@@ -22,6 +22,7 @@ use rustix::fs::{AtFlags, Stat, unlinkat};
 
 use self::file::LocalFile;
 use self::jail::Jail;
+use super::buffer::Buffer;
 use super::{
     ByteRange, DeleteReport, Depth, Entry, Hashes, LargeSpec, LargeUpload, ObjectInfo, ObjectPath,
     ObjectReader, ObjectStore, PartRules, Payload, Result, Source, Space, StorageError,
@@ -137,6 +138,20 @@ impl ObjectStore for LocalStore {
         .boxed()
     }
 
+    fn read_together<'a>(
+        &'a self,
+        files: Vec<(ObjectPath, ObjectInfo)>,
+        hashes: Hashes,
+        buffer: Buffer,
+    ) -> BoxFuture<'a, Result<Vec<Result<Payload>>>> {
+        self.run(move |jail| {
+            let files: Vec<_> =
+                files.into_iter().map(|(path, known)| LocalFile::later(jail, &path, known)).collect();
+            Ok(file::read_together(&files, hashes, buffer))
+        })
+        .boxed()
+    }
+
     fn put<'a>(&'a self, path: &'a ObjectPath, content: &'a Payload) -> BoxFuture<'a, Result<()>> {
         async move {
             let upload = self.begin_large(path, LargeSpec::whole(content.length()), false).await?;
@@ -195,6 +210,17 @@ impl ObjectStore for LocalStore {
     fn delete<'a>(&'a self, path: &'a ObjectPath) -> BoxFuture<'a, Result<()>> {
         let path = path.clone();
         self.run(move |jail| remove_file(jail, &path)).boxed()
+    }
+
+    fn delete_each<'a>(&'a self, paths: &'a [ObjectPath]) -> BoxFuture<'a, Vec<Result<()>>> {
+        let (owned, count) = (paths.to_vec(), paths.len());
+        async move {
+            let outcomes =
+                self.run(move |jail| Ok(owned.iter().map(|path| remove_file(jail, path)).collect()));
+            // Only a runtime that shuts down does not run it.
+            outcomes.await.unwrap_or_else(|_| (0..count).map(|_| Err(StorageError::Interrupted)).collect())
+        }
+        .boxed()
     }
 
     fn delete_many<'a>(&'a self, paths: &'a [ObjectPath]) -> BoxFuture<'a, Result<DeleteReport>> {
