@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::destination::Destination;
 use super::directory::DirTransfer;
 use super::equality::Unproven;
-use super::lane::{Lane, Turn};
+use super::lane::Lane;
 use super::send::{OpenFile, Sending};
 use super::{Engine, TransferError, digest};
 use crate::jobs::{JobContext, Transfer};
@@ -76,19 +76,19 @@ impl DirJob {
     pub(super) async fn work(&self, lane: &Lane) {
         while !self.stop.is_cancelled() {
             let Some(turn) = lane.next(|unit| self.may_be_read_together(unit)).await else { return };
-            tokio::select! {
-                biased;
-                // What was in flight is dropped, and counted as failed by its guard.
-                () = self.stop.cancelled() => {}
-                () = self.turn(turn) => {}
+            match &turn.units[..] {
+                [unit] => self.unit(unit).await,
+                units => self.together(units, turn.room).await,
             }
         }
     }
 
-    async fn turn(&self, turn: Turn<'_>) {
-        match &turn.units[..] {
-            [unit] => self.unit(unit).await,
-            units => self.together(units, turn.room).await,
+    /// Does what can be broken off when the job ends. Files that were in flight are counted as failed by their guards.
+    async fn unless_stopped(&self, work: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {}
+            () = work => {}
         }
     }
 
@@ -122,20 +122,23 @@ impl DirJob {
     /// Reads small files in one step, sends them side by side, deletes them in one step. Whoever is sent makes room
     /// in the lane; only the deletion waits for the others.
     async fn together(&self, units: &[Unit], mut room: SemaphorePermit<'_>) {
-        let read = self.read_together(units).await;
-        let sending: FuturesUnordered<_> = units
-            .iter()
-            .zip(read)
-            .map(|(unit, payload)| {
+        let mut sent = Vec::with_capacity(units.len());
+        self.unless_stopped(async {
+            let read = self.read_together(units).await;
+            let sending = units.iter().zip(read).map(|(unit, payload)| {
                 let own = room.split(1);
                 async move {
                     let sent = self.send(&unit.file, None, payload).await;
                     drop(own);
                     sent
                 }
-            })
-            .collect();
-        let sent: Vec<_> = sending.filter_map(std::future::ready).collect().await;
+            });
+            let mut sending: FuturesUnordered<_> = sending.collect();
+            while let Some(done) = sending.next().await {
+                sent.extend(done);
+            }
+        })
+        .await;
         self.settle(sent).await;
     }
 
@@ -160,7 +163,9 @@ impl DirJob {
 
     /// Sends a file and reports what became of it. `expected` is what its own digest says.
     async fn file(&self, file: &SourceFile, expected: Option<u32>) -> bool {
-        match self.send(file, expected, None).await {
+        let mut sent = None;
+        self.unless_stopped(async { sent = self.send(file, expected, None).await }).await;
+        match sent {
             Some(sent) => self.settle(vec![sent]).await,
             None => false,
         }
@@ -189,7 +194,8 @@ impl DirJob {
         }
     }
 
-    /// Deletes what the destination has, if the job is a move, and reports. Whether all went well.
+    /// Deletes what the destination has, if the job is a move, and reports. Whether all went well. Never broken off in
+    /// the middle: a file is reported as failed if and only if it is still there.
     async fn settle(&self, sent: Vec<Sent<'_>>) -> bool {
         let kept = if self.dir.remove_source { self.remove(&sent).await } else { HashMap::new() };
         for Sent { guard, done, expected } in sent {
