@@ -15,5 +15,5 @@ pub use bed::{Bed, BedConfig, SctoolRun};
 pub use config::{AUTH_TOKEN, AgentOptions, S3Access, agent_yaml, manager_yaml};
 pub use manager_api::{ManagerApi, RunState};
 pub use process::{Child, Program, Programs, free_port};
-pub use target::{ExternalS3, S3Target};
+pub use target::{DEFAULT_PROVIDER, ExternalS3, S3Target};
 pub use wait::{Deadline, wait_for};

@@ -79,7 +79,7 @@ pub async fn run(options: ScaleOptions) -> anyhow::Result<()> {
     println!("  seconds:              {seconds:.1}  (wanted: at most 30)");
     println!("  requests to S3:       {}", counters.total().requests);
     for (kind, count) in counters.by_kind() {
-        println!("    {kind:<24}{}", count.requests);
+        println!("    {:<22}{}", kind.to_string(), count.requests);
     }
     println!("  peak memory, agent:   {}  (wanted: at most 96 MiB)", shown_peak(agent)?);
     println!("  peak memory, manager: {}  (wanted: at most 128 MiB)", shown_peak(manager)?);

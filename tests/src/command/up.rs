@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::admin::{self, Admin, DEFAULT_ADMIN};
 use crate::cluster::{ClusterBuilder, GenerationIds, TableSpec};
-use crate::harness::{AUTH_TOKEN, Bed, BedConfig, ExternalS3, Program, S3Target};
+use crate::harness::{AUTH_TOKEN, Bed, BedConfig, DEFAULT_PROVIDER, ExternalS3, Program, S3Target};
 use crate::s3::{S3Config, Storage};
 
 /// Login that CQL demands.
@@ -116,6 +116,9 @@ pub struct UpOptions {
         requires = "s3_endpoint"
     )]
     s3_secret_key: String,
+    /// What that server is, in the words of the agent's configuration
+    #[arg(long, env = "TEST_S3_PROVIDER", default_value = DEFAULT_PROVIDER)]
+    s3_provider: String,
     /// Address for `testbed write`
     #[arg(long, default_value = DEFAULT_ADMIN)]
     admin: SocketAddr,
@@ -184,6 +187,7 @@ fn bed_config(options: &UpOptions, dir: &std::path::Path) -> anyhow::Result<BedC
         access_key: options.s3_access_key.clone(),
         secret_key: options.s3_secret_key.clone(),
         bucket: options.buckets.first().cloned().unwrap_or_default(),
+        provider: options.s3_provider.clone(),
     });
     config.cql = Some((CQL_USERNAME.to_owned(), CQL_PASSWORD.to_owned()));
     config.register = options.add_cluster.is_some();

@@ -26,7 +26,7 @@ pub struct S3Access {
 impl From<&S3Target> for S3Access {
     fn from(target: &S3Target) -> Self {
         let (access_key, secret_key) = target.keys();
-        Self { endpoint: target.endpoint(), access_key, secret_key, provider: "Minio".to_owned() }
+        Self { endpoint: target.endpoint(), access_key, secret_key, provider: target.provider().to_owned() }
     }
 }
 

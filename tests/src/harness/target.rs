@@ -9,6 +9,9 @@ use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
 use crate::invariants::BucketContents;
 use crate::s3::S3Server;
 
+/// How agents are told to treat a server of which nothing else is known.
+pub const DEFAULT_PROVIDER: &str = "Minio";
+
 /// A server that runs already, e.g. Ceph RGW.
 #[derive(Clone, Debug)]
 pub struct ExternalS3 {
@@ -20,11 +23,13 @@ pub struct ExternalS3 {
     pub secret_key: String,
     /// A bucket that may be emptied.
     pub bucket: String,
+    /// Its name among the providers of the agent's configuration.
+    pub provider: String,
 }
 
 impl ExternalS3 {
     /// The server of `TEST_S3_ENDPOINT`, `TEST_S3_ACCESS_KEY`, `TEST_S3_SECRET_KEY`, `TEST_S3_BUCKET`; `None` unless all
-    /// are set.
+    /// are set. `TEST_S3_PROVIDER` may say what it is.
     #[must_use]
     pub fn from_environment() -> Option<Self> {
         let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -33,6 +38,7 @@ impl ExternalS3 {
             access_key: get("TEST_S3_ACCESS_KEY")?,
             secret_key: get("TEST_S3_SECRET_KEY")?,
             bucket: get("TEST_S3_BUCKET")?,
+            provider: get("TEST_S3_PROVIDER").unwrap_or_else(|| DEFAULT_PROVIDER.to_owned()),
         })
     }
 
@@ -96,6 +102,15 @@ impl S3Target {
         match self {
             Self::Own(server) => server.endpoint(),
             Self::External(external) => external.endpoint.clone(),
+        }
+    }
+
+    /// What agents are told it is.
+    #[must_use]
+    pub fn provider(&self) -> &str {
+        match self {
+            Self::Own(_) => DEFAULT_PROVIDER,
+            Self::External(external) => &external.provider,
         }
     }
 
