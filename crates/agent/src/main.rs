@@ -3,5 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Err(error) = common::memory::limit_heaps() {
+        eprintln!("WARNING: memory may grow more than it should: {error}");
+    }
     scylla_manager_agent::main_with(std::env::args_os().skip(1).collect())
 }

@@ -14,6 +14,7 @@ pub mod ids;
 pub mod listener;
 pub mod location;
 pub mod logging;
+pub mod memory;
 pub mod retry;
 pub mod secret;
 pub mod snapshot_tag;

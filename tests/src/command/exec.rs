@@ -23,6 +23,9 @@ pub enum ProgramName {
 /// # Errors
 /// The runtime cannot be started, or an argument is not UTF-8.
 pub fn run(program: ProgramName, arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    if program != ProgramName::Sctool {
+        common::memory::limit_heaps().context("start again with a limit on heaps")?;
+    }
     match program {
         ProgramName::Agent => Ok(scylla_manager_agent::main_with(arguments)),
         ProgramName::Manager => Ok(scylla_manager::main_with(arguments)),
