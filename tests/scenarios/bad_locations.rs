@@ -9,6 +9,8 @@ use crate::support::{config_with_own_s3, small};
 fn assert_refused(run: &SctoolRun, bed: &Bed, reason: &str) {
     assert_eq!(run.code, 1, "{run:?}");
     assert_eq!(run.stdout, "");
+    let words = "Error: failed to get backup target: location is not accessible\n ";
+    assert!(run.stderr.contains(words), "{}", run.stderr);
     for node in bed.cluster.nodes() {
         let host = node.address().to_string();
         let line = run.stderr.lines().find(|line| line.trim_start().starts_with(&host));

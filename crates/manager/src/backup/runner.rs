@@ -51,28 +51,21 @@ impl BackupRunner {
 
 /// How the scheduler and the API treat an error.
 fn run_error(error: BackupError) -> RunError {
-    let hint = location_hint(&error);
-    let error = match error {
+    match error {
         error if error.is_invalid() => RunError::invalid(error),
         error @ BackupError::BitRot { .. } => RunError::permanent(error),
         error => RunError::failed(error),
-    };
-    error.with_details(hint)
+    }
 }
 
-/// How to find out more about a location that nodes cannot use.
-fn location_hint(error: &BackupError) -> String {
-    match error {
-        BackupError::Target(source) | BackupError::Stage { source, .. } => location_hint(source),
-        BackupError::NotAccessible { failures } => failures
-            .iter()
-            .map(|f| {
-                format!("on {}: run \"scylla-manager-agent check-location -L <location> --debug\"", f.host)
-            })
-            .collect::<Vec<_>>()
-            .join("\n"),
-        _ => String::new(),
-    }
+/// The same for a target that somebody waits for. Users know one failure by the words of the published guide: nodes
+/// cannot use their location.
+fn target_error(error: BackupError, what: &str) -> RunError {
+    let what = match &error {
+        BackupError::NotAccessible { .. } => "failed to get backup target",
+        _ => what,
+    };
+    run_error(error).context(what)
 }
 
 impl Runner for BackupRunner {
@@ -94,7 +87,10 @@ impl Runner for BackupRunner {
         cluster: ClusterId,
         properties: &'a Properties,
     ) -> BoxFuture<'a, Result<(), RunError>> {
-        Box::pin(async move { self.resolve(cluster, properties).await.map(drop).map_err(run_error) })
+        Box::pin(async move {
+            let resolved = self.resolve(cluster, properties).await;
+            resolved.map(drop).map_err(|e| target_error(e, "create backup target"))
+        })
     }
 
     fn dry_run<'a>(
@@ -104,7 +100,7 @@ impl Runner for BackupRunner {
     ) -> BoxFuture<'a, Result<Option<Value>, RunError>> {
         Box::pin(async move {
             let resolved = self.resolve(cluster, properties).await;
-            let (properties, target) = resolved.map_err(|e| run_error(e).context("get backup target"))?;
+            let (properties, target) = resolved.map_err(|e| target_error(e, "get backup target"))?;
             let size = target::size(&self.backups, cluster, &target).await;
             let mut answer = target.to_wire(&properties);
             answer.size = size.map_err(|e| run_error(e).context("get backup target size"))?;

@@ -70,8 +70,8 @@ async fn add(
     JsonBody(body): JsonBody<wire::Cluster>,
 ) -> ApiResult<(StatusCode, [(header::HeaderName, String); 1])> {
     let id = body.id.filter(|id| !id.is_nil()).unwrap_or_else(ClusterId::random);
-    let known = state.store.cluster(id).await?.is_some();
-    let cluster = put(&state, id, &body).await.map_err(|e| e.context("create cluster"))?;
+    let known = state.store.cluster(id).await.context("create cluster")?.is_some();
+    let cluster = put(&state, id, &body).await.context("create cluster")?;
     if !known
         && let Err(error) =
             health_runner::create_tasks(&state.scheduler, cluster.id, &state.config.healthcheck).await
@@ -115,8 +115,7 @@ async fn update(
     JsonBody(body): JsonBody<wire::Cluster>,
 ) -> ApiResult<Json<wire::Cluster>> {
     let id = resolve::cluster(&state.store, &text).await?.id;
-    let cluster =
-        put(&state, id, &body).await.map_err(|e| e.context(format_args!("update cluster \"{id}\"")))?;
+    let cluster = put(&state, id, &body).await.context(format_args!("update cluster \"{id}\""))?;
     Ok(Json(to_wire(cluster)))
 }
 
@@ -134,11 +133,12 @@ async fn delete(
     .into_iter()
     .filter_map(|(wanted, kind)| wanted.unwrap_or(false).then_some(kind))
     .collect();
-    if !chosen.is_empty() {
-        state.store.delete_secrets(cluster.id, chosen).await?;
-        return Ok(());
+    let what = format!("delete cluster \"{}\"", cluster.id);
+    if chosen.is_empty() {
+        remove(&state, cluster.id).await.context(what)
+    } else {
+        state.store.delete_secrets(cluster.id, chosen).await.context(what)
     }
-    remove(&state, cluster.id).await.context(format_args!("delete cluster \"{}\"", cluster.id))
 }
 
 /// Stops the tasks of a cluster, and forgets it.

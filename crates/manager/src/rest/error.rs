@@ -166,7 +166,7 @@ impl From<RunError> for ApiError {
             RunErrorKind::Invalid => Kind::Invalid,
             RunErrorKind::Failed | RunErrorKind::Permanent => Kind::Internal,
         };
-        Self { kind, message: error.cause(), details: error.details().to_owned() }
+        Self::new(kind, error.cause())
     }
 }
 

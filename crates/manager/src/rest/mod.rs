@@ -8,6 +8,8 @@ pub mod extract;
 pub mod trace;
 
 mod backups;
+#[cfg(test)]
+mod catalogue;
 mod clusters;
 mod resolve;
 mod suspend;

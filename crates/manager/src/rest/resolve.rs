@@ -3,17 +3,18 @@
 use common::ids::{ClusterId, TaskId};
 use common::task::TaskType;
 
-use super::{ApiError, ApiResult};
+use super::{ApiError, ApiResult, Context};
 use crate::scheduler::TaskKey;
 use crate::store::{Cluster, Store};
 
 /// The cluster of a path: by ID if the text is one, else by its exact name.
 pub async fn cluster(store: &Store, text: &str) -> ApiResult<Cluster> {
+    let what = format!("load cluster \"{text}\"");
     let found = match text.parse::<ClusterId>() {
-        Ok(id) => store.cluster(id).await?,
-        Err(_) => store.cluster_by_name(text).await?,
+        Ok(id) => store.cluster(id).await,
+        Err(_) => store.cluster_by_name(text).await,
     };
-    found.ok_or_else(|| ApiError::not_found(format_args!("load cluster \"{text}\"")))
+    found.context(&what)?.ok_or_else(|| ApiError::not_found(what))
 }
 
 /// The task of a path; whether it exists is another question.

@@ -22,7 +22,7 @@ pub(crate) struct Bed {
     pub manager: AppState,
     registry: Registry,
     _driver: JoinSet<()>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Bed {
@@ -37,7 +37,7 @@ impl Bed {
         let mut running = JoinSet::new();
         running.spawn(driver.run(CancellationToken::new()));
         let router = crate::rest::router(manager.clone());
-        Self { fake, router, manager, registry, _driver: running, _dir: dir }
+        Self { fake, router, manager, registry, _driver: running, dir }
     }
 
     /// Status, `Location` or nothing, and the body of an answer.
@@ -71,6 +71,15 @@ impl Bed {
         let (status, location, body) = self.call(Method::POST, "/clusters", body).await;
         assert_eq!((status, &body), (201, &Value::Null));
         location.strip_prefix("/api/v1/cluster/").unwrap().to_owned()
+    }
+
+    /// Takes a table of the database away if it is still there, so that everything that needs it fails.
+    pub fn lose_table(&self, name: &str) {
+        let database = rusqlite::Connection::open(self.dir.path().join("m.db")).unwrap();
+        let there = "SELECT count(*) FROM sqlite_master WHERE name = ?1";
+        if database.query_row(there, [name], |row| row.get::<_, i64>(0)).unwrap() == 1 {
+            database.execute_batch(&format!("ALTER TABLE {name} RENAME TO lost_{name}")).unwrap();
+        }
     }
 
     pub fn metrics(&self) -> String {

@@ -46,7 +46,6 @@ pub struct RunContext {
 pub struct RunError {
     source: Box<dyn Error + Send + Sync>,
     kind: RunErrorKind,
-    details: String,
 }
 
 /// How a [`RunError`] is treated.
@@ -71,24 +70,17 @@ struct During {
 impl RunError {
     /// An error after which the run may be retried.
     pub fn failed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { source: source.into(), kind: RunErrorKind::Failed, details: String::new() }
+        Self { source: source.into(), kind: RunErrorKind::Failed }
     }
 
     /// An error that a retry cannot mend: the task waits for its next activation.
     pub fn permanent(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { source: source.into(), kind: RunErrorKind::Permanent, details: String::new() }
+        Self { source: source.into(), kind: RunErrorKind::Permanent }
     }
 
     /// A mistake in the task's properties, which the user can mend.
     pub fn invalid(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { source: source.into(), kind: RunErrorKind::Invalid, details: String::new() }
-    }
-
-    /// Adds a hint of several lines for the API's `details`.
-    #[must_use]
-    pub fn with_details(mut self, details: impl Into<String>) -> Self {
-        self.details = details.into();
-        self
+        Self { source: source.into(), kind: RunErrorKind::Invalid }
     }
 
     /// Says what was being done, in front of the cause.
@@ -101,11 +93,6 @@ impl RunError {
     /// How it is treated.
     pub fn kind(&self) -> RunErrorKind {
         self.kind
-    }
-
-    /// Hint of several lines; may be empty.
-    pub fn details(&self) -> &str {
-        &self.details
     }
 
     /// The error chain as one line: `cause` of a run, `message` of an answer.
@@ -132,7 +119,7 @@ pub trait Runner: Send + Sync + 'static {
 
     /// Checks decorated properties against the live cluster, before a task is stored.
     ///
-    /// The prefix of the API's error, e.g. `create backup target`, is the caller's.
+    /// Errors carry their whole prefix (e.g. `create backup target: `).
     fn check<'a>(
         &'a self,
         _cluster: ClusterId,

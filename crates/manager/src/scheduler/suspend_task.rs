@@ -111,7 +111,9 @@ impl Runner for SuspendRunner {
         _cluster: ClusterId,
         properties: &'a Properties,
     ) -> BoxFuture<'a, Result<(), RunError>> {
-        Box::pin(async { SuspendProperties::parse(properties).map(drop).map_err(RunError::invalid) })
+        let parsed = SuspendProperties::parse(properties).map(drop);
+        let refused = |e| RunError::invalid(e).context("create suspend properties");
+        Box::pin(async move { parsed.map_err(refused) })
     }
 
     fn run<'a>(&'a self, context: RunContext) -> BoxFuture<'a, Result<(), RunError>> {

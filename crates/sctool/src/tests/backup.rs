@@ -177,7 +177,7 @@ async fn references_are_printed_as_json_on_request() {
 
 #[tokio::test]
 async fn a_refusal_of_the_server_is_shown_with_its_trace() {
-    let message = "create backup target: location is not accessible: 10.20.0.11: bucket missing; 10.20.0.12: bucket missing";
+    let message = "create backup target: missing location";
     let fake = Fake::new().on("POST /cluster/prod/tasks", Reply::error(400, message));
     insta::assert_snapshot!(fake.transcript("backup -c prod -L s3:a").await, @r#"
     POST /cluster/prod/tasks
@@ -198,9 +198,7 @@ async fn a_refusal_of_the_server_is_shown_with_its_trace() {
       "type": "backup"
     }
     --- stderr
-    Error: create backup target: location is not accessible
-     10.20.0.11: bucket missing
-     10.20.0.12: bucket missing
+    Error: create backup target: missing location
     Trace ID: Xk3Yt0aQS2ybTz8m4mW1eA (grep in scylla-manager logs)
 
     --- exit 1
@@ -274,23 +272,42 @@ async fn dry_run_prints_the_target() {
     "#);
 }
 
+/// What the manager answers when nodes cannot use their location (spec/sctool.md D4).
+const UNREACHABLE: &str = "failed to get backup target: location is not accessible: 10.20.0.11: failed to access \
+    s3:test-bucket make sure that the location is correct and credentials are set: specified bucket does not exist, to \
+    debug SSH to 10.20.0.11 and run \"scylla-manager-agent check-location -L s3:test-bucket --debug\"; 10.20.0.12: \
+    failed to access s3:test-bucket make sure that the location is correct and credentials are set: operation put: \
+    Access Denied (code:AccessDenied), to debug SSH to 10.20.0.12 and run \"scylla-manager-agent check-location -L \
+    s3:test-bucket --debug\"";
+
+/// A task that is refused says the same as its dry run, without the notice.
+#[tokio::test]
+async fn a_task_with_an_unreachable_location_is_refused() {
+    let fake = Fake::new().on("POST /cluster/prod/tasks", Reply::error(400, UNREACHABLE));
+    let transcript = fake.run("backup -c prod -L 's3:test-bucket'").await;
+    assert_eq!((transcript.out.as_str(), transcript.code), ("", 1));
+    insta::assert_snapshot!(transcript.err, @r#"
+    Error: failed to get backup target: location is not accessible
+     10.20.0.11: failed to access s3:test-bucket make sure that the location is correct and credentials are set: specified bucket does not exist, to debug SSH to 10.20.0.11 and run "scylla-manager-agent check-location -L s3:test-bucket --debug"
+     10.20.0.12: failed to access s3:test-bucket make sure that the location is correct and credentials are set: operation put: Access Denied (code:AccessDenied), to debug SSH to 10.20.0.12 and run "scylla-manager-agent check-location -L s3:test-bucket --debug"
+    Trace ID: Xk3Yt0aQS2ybTz8m4mW1eA (grep in scylla-manager logs)
+    "#);
+}
+
 /// The failed dry run of the guide: the notice comes first.
 #[tokio::test]
 async fn dry_run_with_an_unreachable_location() {
-    let message = "failed to get backup target: location is not accessible: 10.20.0.11: failed to access s3:test-bucket \
-                   make sure that the location is correct and credentials are set; 10.20.0.12: failed to access \
-                   s3:test-bucket make sure that the location is correct and credentials are set";
-    let fake = Fake::new().on("GET /cluster/prod/tasks/backup/target", Reply::error(400, message));
+    let fake = Fake::new().on("GET /cluster/prod/tasks/backup/target", Reply::error(400, UNREACHABLE));
     let transcript = fake.run("backup -c prod -L 's3:test-bucket' --dry-run").await;
     assert_eq!((transcript.out.as_str(), transcript.code), ("", 1));
-    insta::assert_snapshot!(transcript.err, @"
+    insta::assert_snapshot!(transcript.err, @r#"
     NOTICE: dry run mode, backup is not scheduled
 
     Error: failed to get backup target: location is not accessible
-     10.20.0.11: failed to access s3:test-bucket make sure that the location is correct and credentials are set
-     10.20.0.12: failed to access s3:test-bucket make sure that the location is correct and credentials are set
+     10.20.0.11: failed to access s3:test-bucket make sure that the location is correct and credentials are set: specified bucket does not exist, to debug SSH to 10.20.0.11 and run "scylla-manager-agent check-location -L s3:test-bucket --debug"
+     10.20.0.12: failed to access s3:test-bucket make sure that the location is correct and credentials are set: operation put: Access Denied (code:AccessDenied), to debug SSH to 10.20.0.12 and run "scylla-manager-agent check-location -L s3:test-bucket --debug"
     Trace ID: Xk3Yt0aQS2ybTz8m4mW1eA (grep in scylla-manager logs)
-    ");
+    "#);
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,7 +39,7 @@ impl Runner for Fake {
             assert!(p.contains_key("retention_map"));
             match p.get("location").or_else(|| p.get("mode")) {
                 Some(_) => Ok(()),
-                None => Err(RunError::invalid("missing location").with_details("give -L")),
+                None => Err(RunError::invalid("missing location").context("create backup target")),
             }
         })
     }

@@ -100,16 +100,7 @@ async fn check(
     let unsupported = || ApiError::from(SchedulerError::Unsupported(task_type)).context("create task");
     let runner = api.runners.get(task_type).ok_or_else(unsupported)?;
     let decorated = decorate(&**runner, cluster, properties.clone()).await?;
-    let checked = runner.check(cluster, &decorated).await;
-    match task_type {
-        TaskType::Backup => checked.context("create backup target"),
-        TaskType::Restore => checked.context("create restore target, units and views"),
-        TaskType::ValidateBackup => checked.context("create backup validation target"),
-        TaskType::Suspend => checked.context("create suspend properties"),
-        TaskType::Repair => checked.context("create repair target"),
-        TaskType::TabletRepair => checked.context("create tablet repair target"),
-        TaskType::OneToOneRestore | TaskType::HealthCheck => Ok(checked?),
-    }
+    Ok(runner.check(cluster, &decorated).await?)
 }
 
 async fn decorate(runner: &dyn Runner, cluster: ClusterId, properties: Properties) -> ApiResult<Properties> {
