@@ -1,6 +1,7 @@
 //! Maintenance windows: the times of the week at which runs may work (spec manager.md 4.2).
 //!
-//! A window is read in the task's zone. The surprise: slots that overlap or touch are one slot, also across
+//! A window is a list of points, each pair of them begin and end; a range such as `SAT,SUN-00:00-06:00` is short for
+//! the pairs of its days. A window is read in the task's zone. The surprise: slots that overlap or touch are one slot, also across
 //! the end of the week, so windows that cover the whole week are no restriction at all.
 
 use std::fmt;
@@ -18,8 +19,10 @@ const FULL_DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Fri
 /// A window that cannot be read. The API puts `window: ` in front.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidWindow {
-    /// Not `[DAY-]HH:MM`.
-    #[error("invalid format {0:?}, the format is [<weekday>-]HH:MM")]
+    /// Neither `[DAY-]HH:MM` nor the end of a range.
+    #[error(
+        "invalid format {0:?}, the format is [<weekday>-]HH:MM, or <weekday>,...-HH:MM-HH:MM for a range"
+    )]
     Format(String),
     /// A weekday that does not exist.
     #[error("unknown day of week {0:?}")]
@@ -33,6 +36,9 @@ pub enum InvalidWindow {
     /// A begin without an end.
     #[error("number of points must be even")]
     Odd,
+    /// Weekdays that no range follows.
+    #[error("weekday {0:?} without a time, say e.g. {0}-00:00-06:00 or {0}-00:00,{0}-06:00")]
+    NoTime(&'static str),
     /// A pair in which only one point has a weekday.
     #[error("[{first},{}]: begin and end must be each day or both must name a weekday", .first + 1)]
     Mixed {
@@ -60,25 +66,67 @@ impl FromStr for Point {
     type Err = InvalidWindow;
 
     fn from_str(input: &str) -> Result<Self, Self::Err> {
-        let format = || InvalidWindow::Format(input.to_owned());
         let (day, time) = match input.rsplit_once('-') {
             Some((day, time)) => (Some(weekday(day)?), time),
             None => (None, input),
         };
-        let (hour, minute) = time.split_once(':').ok_or_else(format)?;
-        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-        if !matches!(hour.len(), 1 | 2) || minute.len() != 2 || !digits(hour) || !digits(minute) {
-            return Err(format());
+        Ok(Self { day, minute: minute_of_day(time, input)? })
+    }
+}
+
+impl Point {
+    /// The pair for a time span that begins on this day and lasts less than one.
+    fn span(day: Option<u32>, begin: u32, end: u32) -> [Self; 2] {
+        let end_day = day.map(|day| if end < begin { (day + 1) % 7 } else { day });
+        [Self { day, minute: begin }, Self { day: end_day, minute: end }]
+    }
+}
+
+/// Reads `HH:MM`; `whole` is what an error names.
+fn minute_of_day(time: &str, whole: &str) -> Result<u32, InvalidWindow> {
+    let format = || InvalidWindow::Format(whole.to_owned());
+    let (hour, minute) = time.split_once(':').ok_or_else(format)?;
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if !matches!(hour.len(), 1 | 2) || minute.len() != 2 || !digits(hour) || !digits(minute) {
+        return Err(format());
+    }
+    let (hour, minute): (u32, u32) =
+        (hour.parse().map_err(|_| format())?, minute.parse().map_err(|_| format())?);
+    if hour > 23 {
+        return Err(InvalidWindow::Hour(hour));
+    }
+    if minute > 59 {
+        return Err(InvalidWindow::Minute(minute));
+    }
+    Ok(hour * 60 + minute)
+}
+
+/// Reads the items of a window: points as they are, ranges as the pairs they stand for.
+///
+/// An item that holds two times is a range. Weekdays alone belong to the range behind them, so that
+/// `SAT,SUN-00:00-06:00` opens both nights; a point never has a weekday alone, so no text can be read in both ways.
+fn points(items: &[&str]) -> Result<Vec<Point>, InvalidWindow> {
+    let mut points = Vec::new();
+    let mut days: Vec<Option<u32>> = Vec::new();
+    for item in items {
+        match item.rsplit_once('-').filter(|(before, _)| before.contains(':')) {
+            Some(_) if !points.len().is_multiple_of(2) => return Err(InvalidWindow::Odd),
+            Some((before, end)) => {
+                let first: Point = before.parse()?;
+                let end = minute_of_day(end, item)?;
+                if first.day.is_some() || days.is_empty() {
+                    days.push(first.day);
+                }
+                points.extend(days.drain(..).flat_map(|day| Point::span(day, first.minute, end)));
+            }
+            None if !item.contains(':') && weekday(item).is_ok() => days.push(Some(weekday(item)?)),
+            None if days.is_empty() => points.push(item.parse()?),
+            None => break,
         }
-        let (hour, minute): (u32, u32) =
-            (hour.parse().map_err(|_| format())?, minute.parse().map_err(|_| format())?);
-        if hour > 23 {
-            return Err(InvalidWindow::Hour(hour));
-        }
-        if minute > 59 {
-            return Err(InvalidWindow::Minute(minute));
-        }
-        Ok(Self { day, minute: hour * 60 + minute })
+    }
+    match days.into_iter().flatten().next() {
+        Some(day) => Err(InvalidWindow::NoTime(DAYS[day as usize])),
+        None => Ok(points),
     }
 }
 
@@ -115,12 +163,13 @@ pub struct Window {
 }
 
 impl Window {
-    /// Reads pairs of points; an empty list is no restriction.
+    /// Reads pairs of points and ranges; an empty list is no restriction.
     ///
     /// # Errors
-    /// A malformed point, an odd number of them, a pair that mixes daily and weekly points or has no length.
+    /// A malformed item, an odd number of points, a pair that mixes daily and weekly points or has no length.
     pub fn parse<S: AsRef<str>>(texts: &[S]) -> Result<Self, InvalidWindow> {
-        let points = texts.iter().map(|t| t.as_ref().trim().parse()).collect::<Result<Vec<Point>, _>>()?;
+        let items: Vec<&str> = texts.iter().map(|text| text.as_ref().trim()).collect();
+        let points = points(&items)?;
         if !points.len().is_multiple_of(2) {
             return Err(InvalidWindow::Odd);
         }
@@ -226,9 +275,15 @@ mod tests {
     fn faults_are_named() {
         for (text, message) in [
             ("23:00", "number of points must be even"),
-            ("2300,6:00", "invalid format \"2300\", the format is [<weekday>-]HH:MM"),
-            ("23:0,6:00", "invalid format \"23:0\", the format is [<weekday>-]HH:MM"),
-            ("+1:00,6:00", "invalid format \"+1:00\", the format is [<weekday>-]HH:MM"),
+            ("Foo-1:00-2:00", "unknown day of week \"Foo\""),
+            ("1:00-25:00", "invalid hour 25"),
+            ("1:00-1:00", "[0,1]: equal"),
+            ("Mon-1:00,2:00-3:00", "number of points must be even"),
+            ("SAT,SUN", "weekday \"Sat\" without a time, say e.g. Sat-00:00-06:00 or Sat-00:00,Sat-06:00"),
+            (
+                "SAT,SUN-00:00,SUN-06:00",
+                "weekday \"Sat\" without a time, say e.g. Sat-00:00-06:00 or Sat-00:00,Sat-06:00",
+            ),
             ("Foo-1:00,Mon-6:00", "unknown day of week \"Foo\""),
             ("24:00,6:00", "invalid hour 24"),
             ("23:60,6:00", "invalid minute 60"),
@@ -238,6 +293,41 @@ mod tests {
         ] {
             let points: Vec<&str> = text.split(',').collect();
             assert_eq!(Window::parse(&points).unwrap_err().to_string(), message, "{text}");
+        }
+    }
+
+    #[test]
+    fn malformed_points_are_named_with_both_formats() {
+        for (text, named) in [
+            ("2300,6:00", "2300"),
+            ("23:0,6:00", "23:0"),
+            ("+1:00,6:00", "+1:00"),
+            ("1:00-2", "1:00-2"),
+            ("", ""),
+        ] {
+            let points: Vec<&str> = text.split(',').collect();
+            let message = Window::parse(&points).unwrap_err().to_string();
+            assert_eq!(
+                message,
+                format!(
+                    "invalid format {named:?}, the format is [<weekday>-]HH:MM, or <weekday>,...-HH:MM-HH:MM for a range"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn ranges_stand_for_pairs_of_points() {
+        for (text, points) in [
+            ("SAT,SUN-00:00-06:00", "Sat-0:00,Sat-6:00,Sun-0:00,Sun-6:00"),
+            ("SAT-00:00-06:00,SUN-00:00-06:00", "Sat-0:00,Sat-6:00,Sun-0:00,Sun-6:00"),
+            ("sat,sunday,00:00-06:00", "Sat-0:00,Sat-6:00,Sun-0:00,Sun-6:00"),
+            ("SUN-22:00-06:00", "Sun-22:00,Mon-6:00"),
+            ("23:00-06:00", "23:00,6:00"),
+            ("FRI-23:00,MON-05:00,Wed-1:00-2:00", "Fri-23:00,Mon-5:00,Wed-1:00,Wed-2:00"),
+            ("1:00-2:00,3:00,4:00", "1:00,2:00,3:00,4:00"),
+        ] {
+            assert_eq!(window(text).points().join(","), points, "{text}");
         }
     }
 

@@ -130,7 +130,8 @@ pub struct ScheduleFlags {
     #[arg(long, value_name = "expr")]
     pub cron: Option<CronExpr>,
     /// Comma-separated list of points in time that open and close windows, [<weekday>-]HH:MM, e.g. 23:00,06:00 or
-    /// SAT-08:00,SUN-22:00. A run that reaches the end of its window goes on at the next begin
+    /// SAT-08:00,SUN-22:00; or of ranges, each for the weekdays before it: SAT,SUN-00:00-06:00 is open in both nights
+    /// from midnight to six. A run that reaches the end of its window goes on at the next begin
     #[arg(long, value_name = "list")]
     pub window: Option<Vec<Csv<String>>>,
     /// Time zone in which --cron and --window are read, e.g. Europe/Oslo (default the local zone)
