@@ -43,6 +43,8 @@ pub(crate) mod testing;
 pub mod units;
 pub mod upload;
 pub mod workflow;
+#[cfg(test)]
+mod year_tests;
 
 pub use backups::Backups;
 pub use error::BackupError;
