@@ -11,13 +11,21 @@ async fn a_node_that_is_down_is_left_out_when_others_hold_its_data() -> anyhow::
     let mut bed = Bed::start(config(small(3))).await?;
     bed.cluster.nodes()[2].stop().await;
 
-    let (_, tag) = bed.backup(&[]).await?;
+    let (task, tag) = bed.backup(&[]).await?;
 
     let contents = bed.s3.contents(&bed.bucket).await?;
     let manifests: Vec<&str> = contents.keys_below("backup/meta/").filter(|key| key.contains(&tag)).collect();
     assert_eq!(manifests.len(), 2, "{manifests:?}");
     let down = bed.cluster.nodes()[2].host_id().to_string();
     assert!(manifests.iter().all(|key| !key.contains(&down)));
+    let told = format!("WARNING! node {} does not answer and is left out", bed.cluster.nodes()[2].address());
+    let location = bed.location();
+    for command in
+        [&["progress", "-c", "test", &task][..], &["backup", "-c", "test", "-L", &location, "--dry-run"]]
+    {
+        let run = bed.sctool(command).await?;
+        assert!(run.code == 0 && run.stderr.contains(&told), "{run:?}");
+    }
     bed.assert_invariants().await
 }
 

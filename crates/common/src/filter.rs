@@ -112,6 +112,12 @@ impl KeyspaceFilter {
     }
 }
 
+/// Whether a pattern selects what it matches: it is neither blank nor begins with `!`.
+pub fn selects(pattern: &str) -> bool {
+    let (include, text) = split_negation(pattern);
+    include && !text.is_empty()
+}
+
 /// Splits a leading `!` off; `\!` counts as `!`, which 2.x clients sent to survive shell quoting.
 fn split_negation(raw: &str) -> (bool, &str) {
     let text = raw.trim();
@@ -151,6 +157,15 @@ mod tests {
             (&["*", "\\!dc2"], "dc2", false),
         ] {
             assert_eq!(GlobFilter::new(patterns).unwrap().matches(name), selected, "{patterns:?} {name}");
+        }
+    }
+
+    #[test]
+    fn some_patterns_select() {
+        for (pattern, selecting) in
+            [("shop", true), (" * ", true), ("!shop", false), ("\\!shop", false), (" ", false), ("!", false)]
+        {
+            assert_eq!(selects(pattern), selecting, "{pattern:?}");
         }
     }
 

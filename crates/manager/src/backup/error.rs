@@ -57,9 +57,15 @@ pub enum BackupError {
     /// The schema cannot be read.
     #[error("back up schema")]
     Schema(#[source] CqlError),
-    /// No node of the selected datacenters answers.
+    /// No node is left that could do it.
     #[error("no live nodes")]
     NoLiveNodes,
+    /// No node of the selected datacenters answers.
+    #[error("no live nodes: {}", failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    AllDown {
+        /// One per node.
+        failures: Vec<HostFailure>,
+    },
     /// Nodes cannot use their location.
     #[error(
         "location is not accessible: {}",
@@ -173,6 +179,7 @@ impl BackupError {
             | Self::Store(_)
             | Self::Schema(_)
             | Self::NoLiveNodes
+            | Self::AllDown { .. }
             | Self::MissingHosts(_)
             | Self::Manifest { .. }
             | Self::Location(_)

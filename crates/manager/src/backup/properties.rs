@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::api::null_as_default;
-use common::filter::{GlobFilter, InvalidFilter, KeyspaceFilter};
+use common::filter::{GlobFilter, InvalidFilter};
 use common::ids::TaskId;
 use common::location::{Location, Provider};
 use common::units::DcLimit;
@@ -65,10 +65,15 @@ pub enum PropertiesError {
     #[error(transparent)]
     Filter(#[from] InvalidFilter),
     /// Nothing is left after `--dc`.
-    #[error("no matching DCs found for filters {0:?}")]
-    NoDatacenters(Vec<String>),
+    #[error("no matching DCs found for filters {filters:?}, the cluster has {}", there.join(", "))]
+    NoDatacenters {
+        /// `--dc`, as given.
+        filters: Vec<String>,
+        /// The datacenters of the cluster.
+        there: Vec<String>,
+    },
     /// A `dc:` that the cluster does not have.
-    #[error("invalid {what}: no such datacenter {dc}")]
+    #[error("invalid {what}: no such datacenter {dc}, sctool status shows those of the cluster")]
     UnknownDatacenter {
         /// `location`, `rate-limit`, ...
         what: &'static str,
@@ -76,7 +81,10 @@ pub enum PropertiesError {
         dc: String,
     },
     /// A selected datacenter without a location.
-    #[error("invalid location: missing object for datacenter {0}")]
+    #[error(
+        "invalid location: missing object for datacenter {0}, give it one with --location {0}:<provider>:<bucket>, or \
+         leave it out with --dc"
+    )]
     UncoveredDatacenter(String),
 }
 
@@ -197,17 +205,10 @@ impl BackupProperties {
         let filter = GlobFilter::new(&self.dc)?;
         let selected: Vec<String> = all.iter().filter(|dc| filter.matches(dc)).cloned().collect();
         if selected.is_empty() {
-            return Err(PropertiesError::NoDatacenters(self.dc.clone()));
+            let there = all.iter().cloned().collect();
+            return Err(PropertiesError::NoDatacenters { filters: self.dc.clone(), there });
         }
         Ok(selected)
-    }
-
-    /// The `--keyspace` globs.
-    ///
-    /// # Errors
-    /// A glob is invalid.
-    pub fn keyspace_filter(&self) -> Result<KeyspaceFilter, PropertiesError> {
-        Ok(KeyspaceFilter::new(&self.keyspace)?)
     }
 
     /// Checks what can be checked without asking any node.
@@ -327,7 +328,10 @@ mod tests {
         for (properties, expected) in [
             (json!({"location": ["s3:b"]}), "dc1,dc2"),
             (json!({"location": ["s3:b"], "dc": ["*", "!dc2"], "rate_limit": null}), "dc1"),
-            (json!({"location": ["s3:b"], "dc": ["x*"]}), "no matching DCs found for filters [\"x*\"]"),
+            (
+                json!({"location": ["s3:b"], "dc": ["x*"]}),
+                "no matching DCs found for filters [\"x*\"], the cluster has dc1, dc2",
+            ),
             (json!({}), "missing location"),
             (json!({"location": []}), "missing location"),
             (json!({"location": ["s3:b"], "retention": -1}), "negative retention: -1"),
@@ -363,16 +367,22 @@ mod tests {
                 json!({"location": ["gcs:b"], "retention_lock_mode": "locked", "retention_days": 3}),
                 "retention lock mode \"locked\" is not supported by this release, use --retention-lock-mode disabled",
             ),
-            (json!({"location": ["dc9:s3:b"]}), "invalid location: no such datacenter dc9"),
-            (json!({"location": ["dc1:s3:b"]}), "invalid location: missing object for datacenter dc2"),
+            (
+                json!({"location": ["dc9:s3:b"]}),
+                "invalid location: no such datacenter dc9, sctool status shows those of the cluster",
+            ),
+            (
+                json!({"location": ["dc1:s3:b"]}),
+                "invalid location: missing object for datacenter dc2, give it one with --location dc2:<provider>:<bucket>, or leave it out with --dc",
+            ),
             (json!({"location": ["dc1:s3:b"], "dc": ["dc1"]}), "dc1"),
             (
                 json!({"location": ["s3:b"], "rate_limit": ["dc9:5"]}),
-                "invalid rate-limit: no such datacenter dc9",
+                "invalid rate-limit: no such datacenter dc9, sctool status shows those of the cluster",
             ),
             (
                 json!({"location": ["s3:b"], "upload_parallel": ["dc9:5"]}),
-                "invalid upload-parallel: no such datacenter dc9",
+                "invalid upload-parallel: no such datacenter dc9, sctool status shows those of the cluster",
             ),
         ] {
             assert_eq!(verdict(properties.clone()), expected, "{properties}");

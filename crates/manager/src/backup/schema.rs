@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::error::BackupError;
 use super::run::Run;
-use super::target::{NO_SCHEMA_WARNING, Node, cql_access};
+use super::target::{Node, cql_access, no_schema_warning};
 use crate::cluster::cql::{CqlAccess, CqlError};
 
 /// The packed schema; `None` when it is not wanted or cannot be read for want of a login.
@@ -27,7 +27,7 @@ pub async fn dump(run: &Run) -> Result<Schema, BackupError> {
         match dump_from(run, &access, node).await {
             Ok(packed) => return Ok(Some(packed)),
             Err(BackupError::Schema(error)) if error.lacks_credentials() => {
-                run.warn(NO_SCHEMA_WARNING).await;
+                run.warn(&no_schema_warning(&error)).await;
                 return Ok(None);
             }
             Err(error) => {

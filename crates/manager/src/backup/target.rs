@@ -17,13 +17,13 @@ use tracing::{info, warn};
 
 use super::Backups;
 use super::access::AccessCheck;
-use super::error::BackupError;
-use super::properties::{BackupProperties, location_of, restrict};
+use super::error::{BackupError, HostFailure};
+use super::properties::{BackupProperties, PropertiesError, location_of, restrict};
 use super::units::{
     Candidates, KeyspaceFacts, Replica, Ring, RingKey, SCHEMA_KEYSPACE, SchemaFacts, candidates, select,
 };
 use crate::agent_client::{AgentClient, KeyspaceKind, Patience, Replication, host_address};
-use crate::cluster::cql::CqlAccess;
+use crate::cluster::cql::{CqlAccess, CqlError};
 use crate::cluster::topology::{Member, members};
 use crate::hosts::{Host, at_most};
 
@@ -62,9 +62,25 @@ pub struct Target {
     pub warnings: Vec<String>,
 }
 
-/// Said when the schema cannot be read for want of a login.
-pub const NO_SCHEMA_WARNING: &str = "schema is not part of this backup: CQL credentials are missing, set them with \
-     sctool cluster update --username --password, or silence this with --skip-schema";
+/// Said when the schema cannot be read for want of a login or a client certificate.
+pub fn no_schema_warning(error: &CqlError) -> String {
+    let missing = match error {
+        CqlError::MissingCertificate => {
+            "a CQL client certificate is missing, set it with sctool cluster update --ssl-user-cert-file \
+             --ssl-user-key-file"
+        }
+        _ => "CQL credentials are missing, set them with sctool cluster update --username --password",
+    };
+    format!("schema is not part of this backup: {missing}, or silence this with --skip-schema")
+}
+
+/// Said when the schema cannot be read for another reason: the backup of a cluster without its schema fails.
+fn no_cql_warning(error: &CqlError) -> String {
+    let cause = common::error::chain(error);
+    format!(
+        "the schema cannot be read by CQL, a backup fails unless this changes or with --skip-schema: {cause}"
+    )
+}
 
 /// Resolves the target of a backup. `patience` is for access to the locations, `now` the time of the check.
 ///
@@ -83,9 +99,9 @@ pub async fn resolve(
     let dcs = properties.select_datacenters(&all)?;
     properties.check(&all, &dcs)?;
 
-    let live = live_members(&client, &members, &dcs).await;
+    let (live, down) = live_members(&client, &members, &dcs).await;
     if live.is_empty() {
-        return Err(BackupError::NoLiveNodes);
+        return Err(BackupError::AllDown { failures: down });
     }
     let check = AccessCheck {
         client: &client.with_patience(patience),
@@ -98,9 +114,11 @@ pub async fn resolve(
     check.run().await?;
     let nodes = nodes(&client, live, properties).await?;
 
-    let (facts, tablet_keyspaces, warnings) =
+    let (facts, tablet_keyspaces, mut warnings) =
         schema_facts(backups, cluster, &client, &nodes, properties).await?;
-    let candidates = candidates(&facts, &properties.keyspace_filter()?);
+    warnings.extend(down.iter().map(left_out_warning));
+    let candidates = candidates(&facts, &properties.keyspace).map_err(PropertiesError::from)?;
+    warnings.extend(candidates.warnings());
     let rings = rings(&client, &candidates).await?;
     let addresses = nodes.iter().map(|n| n.host.address).collect();
     let units = select(&facts, &candidates, &rings, &dcs, &addresses, properties.skip_schema)?;
@@ -156,8 +174,17 @@ pub async fn size(backups: &Backups, cluster: ClusterId, target: &Target) -> Res
     Ok(sum)
 }
 
-/// Members of the datacenters whose Scylla answers through its agent.
-async fn live_members(client: &AgentClient, members: &[Member], dcs: &[String]) -> Vec<Host> {
+/// Said of a node whose data the others have: what they have not is an error.
+fn left_out_warning(down: &HostFailure) -> String {
+    format!("node {} does not answer and is left out, other nodes hold its data: {}", down.host, down.reason)
+}
+
+/// Members of the datacenters whose Scylla answers through its agent, and why the others do not.
+async fn live_members(
+    client: &AgentClient,
+    members: &[Member],
+    dcs: &[String],
+) -> (Vec<Host>, Vec<HostFailure>) {
     let selected = members.iter().filter(|m| m.state != 'J' && dcs.contains(&m.host.dc));
     let pings = selected.map(|member| {
         let agent = client.on(member.host.address);
@@ -170,19 +197,21 @@ async fn live_members(client: &AgentClient, members: &[Member], dcs: &[String]) 
             (member, outcome)
         }
     });
-    let mut live = Vec::new();
+    let (mut live, mut down) = (Vec::new(), Vec::new());
     for (member, outcome) in at_most(PARALLEL, pings.collect()).await {
+        let host = member.host.address;
         match outcome {
             Ok(_) => live.push(member.host.clone()),
-            Err(error) => warn!(
-                host = %member.host.address,
-                error = common::error::chain(&error),
-                "A node does not answer and is left out of the backup"
-            ),
+            Err(error) => {
+                let reason = error.reason();
+                warn!(%host, error = reason, "A node does not answer and is left out of the backup");
+                down.push(HostFailure { host, reason });
+            }
         }
     }
     live.sort_by(|a, b| (&a.dc, a.address).cmp(&(&b.dc, b.address)));
-    live
+    down.sort();
+    (live, down)
 }
 
 async fn nodes(
@@ -262,15 +291,20 @@ async fn views(
             Err(error) if error.lacks_credentials() => {
                 info!(host = %node.host.address, "CQL credentials are missing: views are backed up like tables");
                 if !properties.skip_schema {
-                    warnings.push(NO_SCHEMA_WARNING.to_owned());
+                    warnings.push(no_schema_warning(&error));
                 }
                 return Ok((None, warnings));
             }
-            Err(error) => warn!(
-                host = %node.host.address,
-                error = common::error::chain(&error),
-                "Views cannot be listed by CQL"
-            ),
+            Err(error) => {
+                warn!(
+                    host = %node.host.address,
+                    error = common::error::chain(&error),
+                    "Views cannot be listed by CQL"
+                );
+                if !properties.skip_schema {
+                    warnings = vec![no_cql_warning(&error)];
+                }
+            }
         }
     }
     Ok((None, warnings))

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use common::api::manager::Unit;
-use common::filter::KeyspaceFilter;
+use common::filter::{InvalidFilter, KeyspaceFilter, selects};
 use regex::Regex;
 
 /// Keyspace whose tables are always taken: the original refuses to restore a schema without them.
@@ -29,8 +29,14 @@ static SYSTEM_CDC: LazyLock<Regex> =
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitsError {
     /// Nothing besides the schema.
-    #[error("no keyspace matched criteria")]
-    NothingSelected,
+    #[error(
+        "no keyspace matched criteria{}; --dry-run --show-tables without -K shows what can be backed up",
+        if patterns.is_empty() { String::new() } else { format!(" {patterns:?}") }
+    )]
+    NothingSelected {
+        /// `--keyspace`, as given.
+        patterns: Vec<String>,
+    },
     /// Data that only unselected or dead nodes have.
     #[error(
         "{keyspace}.{table}: the whole replica set [{}] is filtered out, so the data owned by it can't be backed up",
@@ -102,6 +108,10 @@ pub type Ring = BTreeSet<Vec<Replica>>;
 pub struct Candidates {
     tables: BTreeMap<String, BTreeSet<String>>,
     rings: BTreeMap<(String, String), RingKey>,
+    /// The globs that let them pass.
+    patterns: Vec<String>,
+    /// Those globs that should select something and match no table.
+    unmatched: Vec<String>,
 }
 
 impl Candidates {
@@ -109,11 +119,25 @@ impl Candidates {
     pub fn rings(&self) -> BTreeSet<&RingKey> {
         self.rings.values().collect()
     }
+
+    /// What the operator should know: a pattern that matches no table is a slip, or its table does not exist yet.
+    pub fn warnings(&self) -> Vec<String> {
+        let text = |pattern: &String| format!("--keyspace {pattern:?} matches no table of this cluster");
+        self.unmatched.iter().map(text).collect()
+    }
 }
 
-/// Applies every filter that needs no ring.
-pub fn candidates(facts: &SchemaFacts, filter: &KeyspaceFilter) -> Candidates {
-    let mut found = Candidates::default();
+/// Applies every filter that needs no ring. `patterns` are the globs of `--keyspace`.
+///
+/// # Errors
+/// A glob is invalid.
+pub fn candidates(facts: &SchemaFacts, patterns: &[String]) -> Result<Candidates, InvalidFilter> {
+    let filter = KeyspaceFilter::new(patterns)?;
+    let mut found = Candidates {
+        patterns: patterns.to_vec(),
+        unmatched: unmatched(facts, patterns)?,
+        ..Candidates::default()
+    };
     for (keyspace, about) in &facts.keyspaces {
         if keyspace == SCHEMA_KEYSPACE || !(about.user || about.replicated) {
             continue;
@@ -130,7 +154,22 @@ pub fn candidates(facts: &SchemaFacts, filter: &KeyspaceFilter) -> Candidates {
             found.tables.entry(keyspace.clone()).or_default().insert(table.clone());
         }
     }
-    found
+    Ok(found)
+}
+
+/// The selecting patterns that match no table at all.
+fn unmatched(facts: &SchemaFacts, patterns: &[String]) -> Result<Vec<String>, InvalidFilter> {
+    let mut unmatched = Vec::new();
+    for pattern in patterns.iter().filter(|pattern| selects(pattern)) {
+        let filter = KeyspaceFilter::new(&[pattern])?;
+        let matches = |(keyspace, about): (&String, &KeyspaceFacts)| {
+            about.tables.iter().any(|table| filter.matches(keyspace, table))
+        };
+        if !facts.keyspaces.iter().any(matches) {
+            unmatched.push(pattern.clone());
+        }
+    }
+    Ok(unmatched)
 }
 
 /// State of lightweight transactions, or Scylla's notes about backups.
@@ -182,7 +221,7 @@ pub fn select(
         }
     }
     if units.is_empty() {
-        return Err(UnitsError::NothingSelected);
+        return Err(UnitsError::NothingSelected { patterns: candidates.patterns.clone() });
     }
     units.sort_by(|a, b| order(&a.keyspace).cmp(&order(&b.keyspace)));
     if let Some(schema) = facts.keyspaces.get(SCHEMA_KEYSPACE).filter(|_| !skip_schema) {
@@ -268,7 +307,8 @@ mod tests {
         live: &[u8],
         skip_schema: bool,
     ) -> Result<Vec<String>, String> {
-        let found = candidates(facts, &KeyspaceFilter::new(patterns).unwrap());
+        let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
+        let found = candidates(facts, &patterns).unwrap();
         let mut rings: BTreeMap<RingKey, Ring> =
             found.rings().into_iter().map(|key| (key.clone(), ring(&[&[1, 11], &[2, 12]]))).collect();
         for (keyspace, table, ring) in special {
@@ -306,12 +346,24 @@ mod tests {
             units,
             ["local_user: t (all)", "shop: cart cdc (all)", "zeta: b", "system_schema: tables views (all)"]
         );
-        assert_eq!(
-            resolve(&["system_schema"], &[], &[1, 2], false).unwrap_err(),
-            "no keyspace matched criteria"
-        );
+        for nothing in ["system_schema", "system", "zeta.c"] {
+            let refused = resolve(&[nothing], &[], &[1, 2], false).unwrap_err();
+            assert!(
+                refused.starts_with(&format!("no keyspace matched criteria [{nothing:?}]; --dry-run")),
+                "{refused}"
+            );
+        }
         assert_eq!(resolve(&["shop.cart"], &[], &[1, 2], true).unwrap(), ["shop: cart"]);
-        assert_eq!(resolve(&["system"], &[], &[1, 2], false).unwrap_err(), "no keyspace matched criteria");
+    }
+
+    #[test]
+    fn patterns_without_a_table_are_told() {
+        let patterns = ["shop", "shpo.cart", "zeta.*", "zeta.c", "!nothing", "*x", ""].map(str::to_owned);
+        let found = candidates(&facts(), &patterns).unwrap();
+        assert_eq!(
+            found.warnings(),
+            ["shpo.cart", "zeta.c"].map(|p| format!("--keyspace {p:?} matches no table of this cluster"))
+        );
     }
 
     #[test]
