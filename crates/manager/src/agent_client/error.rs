@@ -5,9 +5,11 @@ use std::error::Error;
 use common::http_client::ClientError;
 use http::StatusCode;
 
+use super::policy::never_arrived;
+
 /// A call to one host that brought no good answer.
 #[derive(Debug, thiserror::Error)]
-#[error("{host}{}", attempts_text(*attempts))]
+#[error("{host}{}", self.note().map(|note| format!(": {note}")).unwrap_or_default())]
 pub struct HostError {
     /// Address of the host.
     pub host: String,
@@ -16,10 +18,6 @@ pub struct HostError {
     /// What the last attempt brought.
     #[source]
     pub source: ClientError,
-}
-
-fn attempts_text(attempts: u32) -> String {
-    if attempts > 1 { format!(": giving up after {attempts} attempts") } else { String::new() }
 }
 
 impl HostError {
@@ -57,9 +55,24 @@ impl HostError {
 
     /// What went wrong without the host in front, for a place that names the host itself.
     pub fn reason(&self) -> String {
-        let tries = attempts_text(self.attempts);
         let cause = common::error::chain(&self.source);
-        if tries.is_empty() { cause } else { format!("{}: {cause}", &tries[2..]) }
+        self.note().map_or_else(|| cause.clone(), |note| format!("{note}: {cause}"))
+    }
+
+    /// What an operator should look at, and how often it was tried; `None` if the cause says it all.
+    fn note(&self) -> Option<String> {
+        let tries = (self.attempts > 1).then(|| format!("giving up after {} attempts", self.attempts));
+        let look = if never_arrived(&self.source) {
+            Some("agent not reachable, is scylla-manager-agent running there and its port open?")
+        } else if self.status() == Some(StatusCode::UNAUTHORIZED) {
+            Some(
+                "the agent refuses the auth token of this cluster, compare it with the agent's configuration",
+            )
+        } else {
+            None
+        };
+        let notes: Vec<String> = tries.into_iter().chain(look.map(str::to_owned)).collect();
+        (!notes.is_empty()).then(|| notes.join(", "))
     }
 }
 
@@ -76,15 +89,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_come_first_and_tries_are_told() {
-        let api = |message: &str| {
+    fn hosts_come_first_with_tries_and_what_to_look_at() {
+        let answer = |status, message: &str| {
             ClientError::Api(ApiError {
-                status: StatusCode::BAD_GATEWAY,
+                status,
                 message: message.into(),
                 details: String::new(),
                 trace_id: String::new(),
             })
         };
+        let api = |message: &str| answer(StatusCode::BAD_GATEWAY, message);
         let one = HostError::new("192.0.2.11", api("bad"));
         let ten = HostError { host: "192.0.2.12".into(), attempts: 10, source: api("worse") };
         assert_eq!(
@@ -92,5 +106,19 @@ mod tests {
             "192.0.2.11: bad; 192.0.2.12: giving up after 10 attempts: worse"
         );
         assert_eq!(ten.reason(), "giving up after 10 attempts: worse");
+
+        let refused = HostError::new("192.0.2.13", answer(StatusCode::UNAUTHORIZED, "unauthorized"));
+        assert_eq!(
+            refused.reason(),
+            "the agent refuses the auth token of this cluster, compare it with the agent's configuration: unauthorized"
+        );
+        let source = Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+        let silent = ClientError::Connect { method: http::Method::GET, url: "u".into(), source };
+        let silent = HostError { host: "192.0.2.14".into(), attempts: 2, source: silent };
+        assert_eq!(
+            join_hosts([&silent]),
+            "192.0.2.14: giving up after 2 attempts, agent not reachable, is scylla-manager-agent running there and its \
+             port open?: GET u: connection refused"
+        );
     }
 }

@@ -97,7 +97,7 @@ impl Policy {
 /// Whether a call that was made `attempts` times is made once more.
 fn may_repeat(error: &ClientError, retry: RetryOn, attempts: u32) -> bool {
     match retry {
-        RetryOn::Transient => error.is_transient() && !is_refusal(error),
+        RetryOn::Transient => error.is_transient() && !is_final(error),
         RetryOn::Unavailable => match (error, error.status()) {
             (ClientError::Timeout { .. }, _) => attempts == 1,
             (_, Some(status)) => matches!(status.as_u16(), 502..=504),
@@ -108,13 +108,38 @@ fn may_repeat(error: &ClientError, retry: RetryOn, attempts: u32) -> bool {
     }
 }
 
-/// An original agent refuses a call that its rules forbid with status 500 (spec agent.md 2.2).
-fn is_refusal(error: &ClientError) -> bool {
-    matches!(error, ClientError::Api(api) if api.message == "permission denied")
+/// Answers of an object store that no repetition changes: agents pass them on with status 500. The numbers stand in
+/// for a code where there is none, in answers to HEAD.
+const HOPELESS: [&str; 14] = [
+    "401",
+    "403",
+    "AccessDenied",
+    "AccountProblem",
+    "AllAccessDisabled",
+    "AuthorizationHeaderMalformed",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "NoSuchBucket",
+    "PermanentRedirect",
+    "QuotaExceeded",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+];
+
+/// Scylla's words for a full disk: the wait for space is an operator's, not ours.
+const DISK_FULL: &str = "No space left on device";
+
+/// Whether a 5xx says something that a repetition does not change. An original agent refuses even a call that its
+/// rules forbid with status 500 (spec agent.md 2.2).
+fn is_final(error: &ClientError) -> bool {
+    let ClientError::Api(api) = error else { return false };
+    let of_store = |code: &&str| api.message.contains(&format!("(code:{code})"));
+    api.message == "permission denied" || api.message.contains(DISK_FULL) || HOPELESS.iter().any(of_store)
 }
 
 /// Whether the connection was never made, so that the other side knows nothing of the request.
-fn never_arrived(error: &ClientError) -> bool {
+pub(super) fn never_arrived(error: &ClientError) -> bool {
     let ClientError::Connect { source, .. } = error else { return false };
     if let Some(error) = source.downcast_ref::<reqwest::Error>() {
         return error.is_connect();
@@ -200,6 +225,10 @@ mod tests {
             (api(404, ""), &[]),
             (api(401, ""), &[]),
             (api(500, "permission denied"), &[]),
+            (api(500, "ListObjectsV2 b/backup: Access Denied (code:AccessDenied) status 403"), &[]),
+            (api(500, "HeadObject b/backup/x: 403 (code:403) status 403"), &[]),
+            (api(500, "filesystem error: link failed: No space left on device"), &[]),
+            (api(500, "ListObjectsV2 b/backup: oops (code:InternalError) status 500"), &[Transient]),
             (timeout(Duration::ZERO), &[Transient, Unavailable]),
             (refused(), &[Transient, Unavailable, NotSent]),
         ] {

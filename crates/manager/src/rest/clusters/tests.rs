@@ -131,7 +131,10 @@ async fn every_live_node_must_answer_before_a_cluster_is_stored() {
     let (status, text, details) = bed.refused(Method::POST, "/clusters", cluster("prod")).await;
     assert_eq!(
         (status, text.as_str()),
-        (500, "create cluster: connectivity check: 192.0.2.12: unauthorized")
+        (
+            500,
+            "create cluster: connectivity check: 192.0.2.12: the agent refuses the auth token of this cluster, compare it with the agent's configuration: unauthorized"
+        )
     );
     assert!(details.contains("--auth-token") && !details.contains("port"), "{details}");
 
