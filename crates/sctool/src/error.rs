@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use common::api::ApiError;
 use common::http_client::ClientError;
 use regex::Regex;
+use reqwest::Method;
 
 use crate::args::ArgError;
 use crate::grammar::task_ref::TaskRefError;
@@ -63,12 +64,43 @@ impl From<ClientError> for CliError {
         match error {
             ClientError::Api(error) => Self::Server { prefix: String::new(), error },
             ClientError::Connect { method, url, source } => {
-                let reason = root_cause(source.as_ref());
-                let hint = "is scylla-manager running there? see --api-url";
-                Self::Request(format!("{} {url:?}: {reason} ({hint})", go_method(method.as_str())))
+                let hint = if got_through(source.as_ref()) {
+                    went_away(&method)
+                } else {
+                    "is scylla-manager running there? see --api-url"
+                };
+                unanswered(&method, &url, source.as_ref(), hint)
+            }
+            ClientError::Body { method, url, source } => {
+                unanswered(&method, &url, source.as_ref(), went_away(&method))
             }
             other => Self::Request(common::error::chain(&other)),
         }
+    }
+}
+
+fn unanswered(
+    method: &Method,
+    url: &str,
+    source: &(dyn std::error::Error + 'static),
+    hint: &str,
+) -> CliError {
+    let reason = root_cause(source);
+    CliError::Request(format!("{} {url:?}: {reason} ({hint})", go_method(method.as_str())))
+}
+
+/// Whether there was a connection, so that the other side may have got the request.
+fn got_through(source: &(dyn std::error::Error + 'static)) -> bool {
+    source.downcast_ref::<reqwest::Error>().is_some_and(|error| !error.is_connect())
+}
+
+/// What to do when the manager got a request and never answered it.
+fn went_away(method: &Method) -> &'static str {
+    if *method == Method::GET {
+        "scylla-manager went away before it answered, is it being restarted? Try again"
+    } else {
+        "scylla-manager went away before it answered, is it being restarted? It may have done what was asked for: look \
+         before you try again, e.g. with sctool tasks"
     }
 }
 

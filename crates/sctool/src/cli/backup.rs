@@ -255,7 +255,8 @@ pub fn command() -> Command {
                         LOCAL_LONG,
                     )
                     .alias("local-snapshots")
-                    .override_usage("--cluster <id|name>"),
+                    .override_usage("--cluster <id|name>")
+                    .after_help("  sctool backup delete local-snapshot -c prod-cluster"),
                 ),
         )
         .subcommand(
@@ -276,7 +277,10 @@ fn validate() -> Command {
     .after_help(VALIDATE_EXAMPLES)
     .subcommand(
         leaf_with::<ValidateUpdate>("update", "Change a validation task")
-            .override_usage("--cluster <id|name> [flags] [validate_backup/<id|name>]"),
+            .override_usage("--cluster <id|name> [flags] [validate_backup/<id|name>]")
+            .after_help(
+                "  sctool backup validate update -c prod-cluster validate_backup/weekly --parallel 2",
+            ),
     )
 }
 
@@ -296,6 +300,8 @@ const CREATE_EXAMPLES: &str = "\
     sctool backup -c prod-cluster -L s3:my-backups --cron '30 2 * * *' --retention 7 --name nightly
   Every day from a date on, as in 2.x:
     sctool backup -c prod-cluster -L s3:my-backups -s 2026-03-02T15:16:05Z -i 24h
+  Every hour, but only in the nights of the weekend:
+    sctool backup -c prod-cluster -L s3:my-backups --cron '0 * * * *' --window 'SAT,SUN-00:00-06:00'
   A bucket per datacenter:
     sctool backup -c prod-cluster --dc 'eu-dc,us-dc' -L 'eu-dc:s3:eu-backups,us-dc:s3:us-backups'
   All tables of a keyspace but one:
@@ -312,6 +318,8 @@ only one backup task. With --dry-run it prints what the task would back up after
 const UPDATE_EXAMPLES: &str = "\
   Keep two weeks:
     sctool backup update -c prod-cluster backup/nightly --retention 14
+  Defer it, the rest of the schedule follows from there:
+    sctool backup update -c prod-cluster backup/nightly -s now+3h
   Switch a task off:
     sctool backup update -c prod-cluster backup/nightly --enabled=false";
 
@@ -330,7 +338,9 @@ Lists the files of a backup, one per line: schema first, then path and keyspace/
 
 const FILES_EXAMPLES: &str = "\
   Paths of one table:
-    sctool backup files -c prod-cluster -T sm_20260302023012UTC -K shop.orders";
+    sctool backup files -c prod-cluster -T sm_20260302023012UTC -K shop.orders
+  Comma-separated, with the ID of each table:
+    sctool backup files -c prod-cluster -T sm_20260302023012UTC --delimiter , --with-version";
 
 const DELETE_LONG: &str = "\
 Deletes backups by tag. Files that other backups refer to stay. This cannot be undone.";

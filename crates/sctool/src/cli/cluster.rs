@@ -122,9 +122,14 @@ pub fn command() -> Command {
         )
         .subcommand(
             leaf::<ClusterDelete>("delete", "Delete a cluster from the manager", DELETE_LONG)
-                .override_usage("--cluster <id|name>"),
+                .override_usage("--cluster <id|name>")
+                .after_help("  sctool cluster delete -c prod-cluster"),
         )
-        .subcommand(leaf_with::<ClusterList>("list", "Show the clusters").override_usage("[flags]"))
+        .subcommand(
+            leaf_with::<ClusterList>("list", "Show the clusters")
+                .override_usage("[flags]")
+                .after_help("  sctool cluster list\n  sctool cluster list -o json"),
+        )
 }
 
 pub fn status() -> Command {

@@ -54,7 +54,8 @@ pub fn tree() -> Command {
         .subcommand(tasks::legacy())
         .subcommand(
             leaf_with::<VersionFlags>("version", "Show the versions of client and server")
-                .override_usage("[flags]"),
+                .override_usage("[flags]")
+                .after_help("  sctool version\n  sctool version -o json"),
         )
         .subcommand(completion());
     plain(root)
@@ -66,11 +67,12 @@ fn repair() -> Command {
 }
 
 fn completion() -> Command {
+    let examples = COMPLETION.map(|(shell, line)| format!("  {:6} {line}", format!("{shell}:")));
     let mut all =
-        group("completion", "Print a completion script for a shell").after_help(COMPLETION_EXAMPLES);
-    for shell in ["bash", "fish", "zsh"] {
+        group("completion", "Print a completion script for a shell").after_help(examples.join("\n"));
+    for (shell, example) in COMPLETION {
         let about = format!("Print the completion script for {shell}");
-        all = all.subcommand(leaf_with::<NoFlags>(shell, about));
+        all = all.subcommand(leaf_with::<NoFlags>(shell, about).after_help(format!("  {example}")));
     }
     all
 }
@@ -122,10 +124,12 @@ const ROOT_EXAMPLES: &str = "\
   sctool backup -c prod-cluster -L s3:my-backups --cron '30 2 * * *' --retention 7
   sctool tasks -c prod-cluster";
 
-const COMPLETION_EXAMPLES: &str = "\
-  bash:  source <(sctool completion bash)
-  zsh:   sctool completion zsh > \"${fpath[1]}/_sctool\"
-  fish:  sctool completion fish > ~/.config/fish/completions/sctool.fish";
+/// Each shell, and how to use its script.
+const COMPLETION: [(&str, &str); 3] = [
+    ("bash", "source <(sctool completion bash)"),
+    ("zsh", "sctool completion zsh > \"${fpath[1]}/_sctool\""),
+    ("fish", "sctool completion fish > ~/.config/fish/completions/sctool.fish"),
+];
 
 #[cfg(test)]
 mod tests {

@@ -176,7 +176,8 @@ pub fn command() -> Command {
         .after_help(RESTORE_EXAMPLES)
         .subcommand(
             leaf_with::<RestoreUpdate>("update", "Change a restore task")
-                .override_usage("--cluster <id|name> [flags] [restore/<id|name>]"),
+                .override_usage("--cluster <id|name> [flags] [restore/<id|name>]")
+                .after_help("  sctool restore update -c new-cluster restore/tables --parallel 2"),
         )
         .subcommand(
             leaf::<MirrorCreate>("1-1-restore", "Restore onto a cluster of the same topology", MIRROR_LONG)
@@ -184,9 +185,11 @@ pub fn command() -> Command {
                     "--cluster <id|name> --location <list> --snapshot-tag <tag> --source-cluster-id <id> \
                      --nodes-mapping <file> [flags]",
                 )
+                .after_help(MIRROR_EXAMPLES)
                 .subcommand(
                     leaf_with::<MirrorUpdate>("update", "Change a 1-1-restore task")
-                        .override_usage("--cluster <id|name> [flags] [1_1_restore/<id|name>]"),
+                        .override_usage("--cluster <id|name> [flags] [1_1_restore/<id|name>]")
+                        .after_help("  sctool restore 1-1-restore update -c new-cluster --unpin-agent-cpu"),
                 ),
         )
 }
@@ -203,3 +206,7 @@ const RESTORE_EXAMPLES: &str = "\
 const MIRROR_LONG: &str = "\
 Schedules a restore onto a cluster that has the same datacenters, racks and token ranges as the one that was backed
 up: every node takes over the files of its counterpart.";
+
+const MIRROR_EXAMPLES: &str = "\
+  sctool restore 1-1-restore -c new-cluster -L s3:my-backups -T sm_20260302023012UTC \
+    --source-cluster-id 5e2d9f04-8a37-4b6c-9d11-c0ffee5a7e01 --nodes-mapping mapping.txt";

@@ -198,6 +198,8 @@ pub struct LegacyList {
     /// Sort by start-time, next-activation, end-time or status
     #[arg(long, value_name = "key")]
     pub sort: Option<String>,
+    #[command(flatten)]
+    pub output: OutputFlag,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -209,6 +211,8 @@ pub struct LegacyHistory {
     /// Number of runs to show (default 10)
     #[arg(long, value_name = "int")]
     pub limit: Option<Int>,
+    #[command(flatten)]
+    pub output: OutputFlag,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -254,7 +258,8 @@ pub fn commands() -> Vec<Command> {
             .after_help(SUSPEND_EXAMPLES)
             .subcommand(
                 leaf_with::<SuspendUpdate>("update", "Change a planned suspend")
-                    .override_usage("--cluster <id|name> [flags] [suspend/<id|name>]"),
+                    .override_usage("--cluster <id|name> [flags] [suspend/<id|name>]")
+                    .after_help("  sctool suspend update -c prod-cluster suspend/weekend --duration 8h"),
             ),
         leaf_with::<Resume>("resume", "Let the tasks of a suspended cluster run again")
             .override_usage("--cluster <id|name> [flags]")

@@ -35,6 +35,9 @@ pub async fn list(ctx: &mut Ctx<'_>, flags: BackupList) -> Result<(), CliError> 
     for warning in items.iter().flat_map(|item| &item.warnings) {
         ctx.note(format_args!("WARNING! {warning}"))?;
     }
+    if items.is_empty() {
+        ctx.note(format_args!("NOTICE: no backups found"))?;
+    }
     let json = to_value(&items)?;
     let show_tables = is_on(flags.show_tables);
     ctx.show(
@@ -54,6 +57,12 @@ pub async fn files(ctx: &mut Ctx<'_>, flags: BackupFiles) -> Result<(), CliError
         ..BackupListQuery::default()
     };
     let manifests = ctx.call_slow::<ListBackupFiles>(READING_TAKES_TIME, &[cluster], &query, None).await?;
+    if manifests.is_empty() {
+        ctx.note(format_args!(
+            "NOTICE: no files of backup {} found, sctool backup list shows the backups there are",
+            flags.snapshot_tag
+        ))?;
+    }
     let json = to_value(&manifests)?;
     let delimiter = flags.delimiter.as_deref().unwrap_or("\t");
     ctx.show(

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use common::task::TaskType;
+use serde_json::json;
 
 use super::task_body::{self, Properties, changed_task};
 use super::tasks::{Listing, SortKey, list as list_tasks, query};
 use super::{control, info, progress as new_progress, resolve, status};
 use crate::cli::cluster::Status;
-use crate::cli::shared::{OptionalCluster, OutputFlag, OutputFormat};
+use crate::cli::shared::{OptionalCluster, OutputFormat};
 use crate::cli::tasks::{LegacyDelete, LegacyHistory, LegacyList, LegacyStop, LegacyUpdate, Progress};
-use crate::context::Ctx;
+use crate::context::{Ctx, to_value};
 use crate::error::CliError;
 use crate::grammar::task_ref::TaskRef;
 use crate::render;
@@ -26,7 +27,7 @@ pub async fn list(ctx: &mut Ctx<'_>, flags: LegacyList) -> Result<(), CliError> 
         query: query(is_on(flags.all), flags.status, flags.task_type),
         sort,
         options: Options::default(),
-        format: OutputFormat::Table,
+        format: flags.output.format(),
     };
     list_tasks(ctx, flags.cluster.cluster, &listing).await
 }
@@ -43,17 +44,23 @@ pub async fn progress(ctx: &mut Ctx<'_>, flags: Progress) -> Result<(), CliError
         return new_progress::progress(ctx, flags).await;
     }
     let cluster = flags.cluster.cluster;
-    ctx.print(&format!("Use: sctool status -c {cluster}\n"))?;
+    if flags.output.format() == OutputFormat::Table {
+        ctx.print(&format!("Use: sctool status -c {cluster}\n"))?;
+    }
     let cluster = OptionalCluster { cluster: Some(cluster) };
-    status::status(ctx, Status { cluster, output: OutputFlag::default() }).await
+    status::status(ctx, Status { cluster, output: flags.output }).await
 }
 
 pub async fn history(ctx: &mut Ctx<'_>, flags: LegacyHistory) -> Result<(), CliError> {
     let cluster = &flags.cluster.cluster;
     let task = resolve::task(ctx, cluster, &flags.task.task).await?;
     let runs = info::history(ctx, cluster, &task, flags.limit).await?;
-    let text = render::info::runs(&runs, true, ctx.now(), &ctx.view);
-    ctx.print(&text)
+    let (json, now) = (to_value(&runs)?, ctx.now());
+    ctx.show(
+        flags.output.format(),
+        |view| render::info::runs(&runs, true, now, view),
+        || json!({ "runs": json }),
+    )
 }
 
 pub async fn update(

@@ -93,6 +93,8 @@ async fn help_is_printed_for_groups_and_on_request() {
     Examples:
       Paths of one table:
         sctool backup files -c prod-cluster -T sm_20260302023012UTC -K shop.orders
+      Comma-separated, with the ID of each table:
+        sctool backup files -c prod-cluster -T sm_20260302023012UTC --delimiter , --with-version
 
     Flags:
           --all-clusters       Look for the tag among the backups of other clusters too
@@ -134,12 +136,51 @@ async fn every_command_has_help() {
     for path in all.iter().filter(|path| !path.starts_with("repair")) {
         let transcript = Fake::new().run(&format!("{path}--help")).await;
         assert_eq!(transcript.code, 0, "{path}");
-        assert!(
-            transcript.out.contains(&format!("Usage:\n  sctool {}", path.trim_end())),
-            "{path}: {}",
-            transcript.out
-        );
+        let help = transcript.out;
+        assert!(help.contains(&format!("Usage:\n  sctool {}", path.trim_end())), "{path}: {help}");
+        // What nobody should start to use has none.
+        let hidden = path.starts_with("task ");
+        let is_group = help.contains(&format!("Usage:\n  sctool {}[command]", path));
+        assert!(hidden || is_group || help.contains("\nExamples:\n  "), "no example for {path}: {help}");
     }
+}
+
+/// What prints a result prints it as JSON too: a command without `-o` says nothing.
+#[tokio::test]
+async fn silent_commands_alone_have_no_output_flag() {
+    fn without(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        for child in command.get_subcommands() {
+            let path = format!("{path} {}", child.get_name());
+            let runs = !child.is_subcommand_required_set();
+            if runs && !child.get_opts().any(|arg| arg.get_long() == Some("output")) {
+                found.push(path.trim_start().to_owned());
+            }
+            without(child, &path, found);
+        }
+    }
+    let mut found = Vec::new();
+    without(&crate::cli::tree(), "", &mut found);
+    let silent = [
+        "backup delete",
+        "backup delete local-snapshot",
+        "backup control",
+        "cluster update",
+        "cluster delete",
+        "start",
+        "stop",
+        "resume",
+        // Refused.
+        "repair",
+        "task start",
+        "task stop",
+        "task update",
+        "task delete",
+        // Scripts for a shell.
+        "completion bash",
+        "completion zsh",
+        "completion fish",
+    ];
+    assert_eq!(found, silent);
 }
 
 #[tokio::test]

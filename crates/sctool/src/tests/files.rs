@@ -89,13 +89,28 @@ async fn list_as_json() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_listing_says_why_once() {
-    let slow = Reply::from(json!([])).after(std::time::Duration::from_secs(6));
-    let fast = Reply::from(json!([])).after(std::time::Duration::from_secs(4));
+    let mut quiet = backups();
+    quiet[0]["warnings"] = json!([]);
+    let slow = Reply::from(quiet.clone()).after(std::time::Duration::from_secs(6));
+    let fast = Reply::from(quiet).after(std::time::Duration::from_secs(4));
     let notice = "NOTICE: this may take a while, we are reading metadata from backup location(s)\n";
     for (reply, expected) in [(slow, notice), (fast, "")] {
         let transcript = Fake::new().on(LIST, reply).run("backup list -c prod").await;
         assert_eq!((transcript.err.as_str(), transcript.code), (expected, 0));
     }
+}
+
+#[tokio::test]
+async fn nothing_found_is_told_on_stderr() {
+    let fake = Fake::new().on(LIST, json!([])).on(FILES, json!([]));
+    let list = fake.run("backup list -c prod").await;
+    assert_eq!((list.out.as_str(), list.err.as_str(), list.code), ("", "NOTICE: no backups found\n", 0));
+    let files = fake.run("backup files -c prod -T sm_20191210145027UTC").await;
+    assert_eq!((files.out.as_str(), files.code), ("", 0));
+    assert_eq!(
+        files.err,
+        "NOTICE: no files of backup sm_20191210145027UTC found, sctool backup list shows the backups there are\n"
+    );
 }
 
 #[tokio::test]
