@@ -11,7 +11,7 @@ mod process;
 mod target;
 mod wait;
 
-pub use bed::{Bed, BedConfig, SctoolRun};
+pub use bed::{Bed, BedConfig, RunningSctool, SctoolRun};
 pub use config::{AUTH_TOKEN, AgentOptions, S3Access, agent_yaml, manager_yaml};
 pub use manager_api::{ManagerApi, RunState};
 pub use process::{Child, Program, Programs, free_port};

@@ -32,7 +32,7 @@ pub fn schema(model: &Model, internals: bool) -> Vec<DescribeRow> {
                 keyspace: Some(ks.name.clone()),
                 kind: kind(t),
                 name: identifier(object_name(t)),
-                statement: statement(&ks.name, t, internals),
+                statement: statement(ks, t, internals),
             });
         }
     }
@@ -53,8 +53,8 @@ pub fn schema(model: &Model, internals: bool) -> Vec<DescribeRow> {
 }
 
 /// The create statement of one table, view or index, as in `schema.cql`.
-pub fn table(_model: &Model, keyspace: &str, table: &Table) -> String {
-    statement(keyspace, table, true)
+pub fn table(model: &Model, keyspace: &str, table: &Table) -> String {
+    model.keyspaces.get(keyspace).map(|ks| statement(ks, table, true)).unwrap_or_default()
 }
 
 /// A name as CQL writes it: quoted unless it is a plain lower-case word.
@@ -117,7 +117,8 @@ fn replication(replication: &Replication) -> String {
     format!("{{{}}}", options.join(", "))
 }
 
-fn statement(keyspace: &str, table: &Table, internals: bool) -> String {
+fn statement(ks: &Keyspace, table: &Table, internals: bool) -> String {
+    let keyspace = ks.name.as_str();
     let name = format!("{}.{}", identifier(keyspace), identifier(&table.name));
     match &table.kind {
         TableKind::Index { base, index } => {
@@ -132,7 +133,9 @@ fn statement(keyspace: &str, table: &Table, internals: bool) -> String {
         // The log comes with its base table; only its options are restored.
         TableKind::CdcLog { .. } => format!("ALTER TABLE {name} WITH {};", options(table, false)),
         TableKind::Base | TableKind::Paxos { .. } => {
-            format!("CREATE TABLE {name} (\n{}\n) WITH {};", columns(table), options(table, internals))
+            let is_log = |t: &Table| matches!(&t.kind, TableKind::CdcLog { base } if *base == table.name);
+            let cdc = if ks.tables.values().any(is_log) { "\n    AND cdc = {'enabled': 'true'}" } else { "" };
+            format!("CREATE TABLE {name} (\n{}\n) WITH {}{cdc};", columns(table), options(table, internals))
         }
     }
 }

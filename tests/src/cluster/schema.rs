@@ -26,6 +26,8 @@ pub(crate) struct NewTable {
     pub columns: Vec<Column>,
     pub tombstone_gc: Option<TombstoneGc>,
     pub compressed: bool,
+    /// Has a log of its changes.
+    pub cdc: bool,
 }
 
 /// A schema-changing statement. `lenient` is `IF [NOT] EXISTS`.
@@ -60,6 +62,11 @@ pub(crate) enum SchemaStatement {
         lenient: bool,
         keyspace: String,
         index: String,
+    },
+    /// Its options are accepted and forgotten.
+    CreateRole {
+        lenient: bool,
+        role: String,
     },
     /// Sets `tombstone_gc` of a table or view; other options are accepted and forgotten.
     Alter {
@@ -182,6 +189,15 @@ fn change_model(model: &mut Model, statement: &SchemaStatement) -> Result<Option
             index,
             |t| matches!(&t.kind, TableKind::Index { index: i, .. } if i == index),
         ),
+        // Roles are data of system_auth: the schema version stays.
+        SchemaStatement::CreateRole { lenient, role } => match model.roles.contains(role) {
+            true if *lenient => Ok(None),
+            true => Err(SchemaError::Invalid(format!("{role} already exists"))),
+            false => {
+                model.roles.push(role.clone());
+                Ok(None)
+            }
+        },
         SchemaStatement::Alter { keyspace, table, tombstone_gc } => {
             let ks = model.keyspaces.get_mut(keyspace);
             let ks = ks.ok_or_else(|| SchemaError::NoKeyspace(keyspace.clone()))?;
@@ -236,7 +252,20 @@ fn create_table(
     if let Some(ks) = model.keyspaces.get_mut(keyspace) {
         ks.tables.insert(new.name.clone(), table.clone());
     }
-    Ok(Some(Change { created: vec![table], ..change("CREATED", keyspace, &new.name) }))
+    let mut created = vec![table];
+    if new.cdc {
+        let log = NewTable {
+            name: format!("{}_scylla_cdc_log", new.name),
+            id: None,
+            kind: TableKind::CdcLog { base: new.name.clone() },
+            tombstone_gc: None,
+            cdc: false,
+            ..new.clone()
+        };
+        let of_log = create_table(model, false, keyspace, &log)?;
+        created.extend(of_log.into_iter().flat_map(|change| change.created));
+    }
+    Ok(Some(Change { created, ..change("CREATED", keyspace, &new.name) }))
 }
 
 /// Columns of a view have the types of its base; an index without columns has those of its base.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, bail, ensure};
@@ -117,6 +118,26 @@ pub struct SctoolRun {
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
+}
+
+/// A call of `sctool` that may still run; dropping it ends it.
+#[derive(Debug)]
+pub struct RunningSctool(tokio::process::Child);
+
+impl RunningSctool {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub async fn ended(self) -> anyhow::Result<SctoolRun> {
+        let output = tokio::time::timeout(RUN.limit, self.0.wait_with_output());
+        let output = output.await.context("sctool did not end in time")??;
+        Ok(SctoolRun {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
 }
 
 impl Bed {
@@ -311,25 +332,27 @@ impl Bed {
         self.manager_is_up().await
     }
 
-    /// Runs `sctool` with these arguments against the manager and waits for its end.
+    /// Starts `sctool` with these arguments against the manager, so that the test can do something else meanwhile.
     ///
     /// # Errors
     /// It cannot be started.
-    pub async fn sctool(&self, arguments: &[&str]) -> anyhow::Result<SctoolRun> {
+    pub fn start_sctool(&self, arguments: &[&str]) -> anyhow::Result<RunningSctool> {
         let mut command = self.programs.sctool.command();
         command
             .env("SCYLLA_MANAGER_API_URL", self.api.base())
             .env_remove("SCYLLA_MANAGER_CLUSTER")
             .env("TZ", "UTC");
-        command.args(arguments);
-        let output = tokio::process::Command::from(command).kill_on_drop(true).output();
-        let output =
-            tokio::time::timeout(RUN.limit, output).await.context("sctool did not end in time")??;
-        Ok(SctoolRun {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = tokio::process::Command::from(command).kill_on_drop(true).spawn();
+        Ok(RunningSctool(child.context("start sctool")?))
+    }
+
+    /// Runs `sctool` with these arguments against the manager and waits for its end.
+    ///
+    /// # Errors
+    /// It cannot be started, or does not end in time.
+    pub async fn sctool(&self, arguments: &[&str]) -> anyhow::Result<SctoolRun> {
+        self.start_sctool(arguments)?.ended().await
     }
 
     /// Runs `sctool` and demands success; answers its standard output.

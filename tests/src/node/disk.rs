@@ -140,7 +140,8 @@ impl NodeCore {
                 Ok(())
             }
             DiskFault::FullAfter(_) => {
-                Err(disk_error("write", path)(io::Error::from(io::ErrorKind::StorageFull)))
+                let full = io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+                Err(disk_error("write", path)(full))
             }
         }
     }

@@ -46,6 +46,7 @@ struct Options {
     id: Option<uuid::Uuid>,
     tombstone_gc: Option<TombstoneGc>,
     uncompressed: bool,
+    cdc: bool,
     replication: Vec<(String, String)>,
     tablets: Vec<(String, String)>,
     durable_writes: Option<bool>,
@@ -66,6 +67,10 @@ pub(super) fn schema_statement(
         create_view(cursor, in_use)?
     } else if cursor.words(&["create", "index"]) || cursor.words(&["create", "custom", "index"]) {
         create_index(cursor, in_use)?
+    } else if cursor.words(&["create", "role"]) {
+        let (lenient, role) = (if_not_exists(cursor), cursor.name()?);
+        options(cursor)?;
+        SchemaStatement::CreateRole { lenient, role }
     } else if cursor.words(&["alter", "table"]) || cursor.words(&["alter", "materialized", "view"]) {
         let (keyspace, table) = qualified(cursor, in_use)?;
         let options = options(cursor)?;
@@ -147,6 +152,7 @@ fn new_table(name: String, kind: TableKind, columns: Vec<Column>, options: &Opti
         columns,
         tombstone_gc: options.tombstone_gc,
         compressed: !options.uncompressed,
+        cdc: options.cdc,
     }
 }
 
@@ -301,6 +307,7 @@ fn option(cursor: &mut Cursor, options: &mut Options) -> Result<(), CqlError> {
             "replication" => options.replication = map,
             "tablets" => options.tablets = map,
             "compression" => options.uncompressed = map.iter().all(|(_, v)| v.is_empty()),
+            "cdc" => options.cdc = map.iter().any(|(k, v)| k == "enabled" && v == "true"),
             "tombstone_gc" => options.tombstone_gc = tombstone_gc(&map),
             _ => {}
         }

@@ -527,7 +527,7 @@ async fn snapshots_go_wrong_in_every_way() {
 
     node.set_disk_fault(DiskFault::FullAfter(3));
     let (status, body) = call(node, "POST", &path).await;
-    assert_eq!((status, body.contains("no storage space")), (500, true), "{body}");
+    assert_eq!((status, body.contains("No space left on device")), (500, true), "{body}");
     node.set_disk_fault(DiskFault::None);
     clear().await;
 
