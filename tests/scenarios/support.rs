@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use testbed::cluster::{ClusterBuilder, KeyspaceSpec, TableSpec};
 use testbed::harness::{Bed, BedConfig};
@@ -51,4 +52,28 @@ pub fn sent_sstable_files(bed: &Bed) -> Vec<String> {
 /// A number of the progress document.
 pub fn number(progress: &Value, name: &str) -> u64 {
     progress[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {progress}"))
+}
+
+/// What `sctool ... -o json` prints.
+pub async fn json(bed: &Bed, arguments: &[&str]) -> anyhow::Result<Value> {
+    let mut all = arguments.to_vec();
+    all.extend(["-o", "json"]);
+    let document: Value = serde_json::from_str(&bed.sctool_ok(&all).await?)?;
+    assert_eq!(document["schema"], 1, "{document}");
+    Ok(document)
+}
+
+/// A backup task as `sctool tasks` lists it; `task` is its reference by ID.
+pub async fn listed(bed: &Bed, task: &str) -> anyhow::Result<Value> {
+    let document = json(bed, &["tasks", "-c", &bed.name, "-t", "backup", "--all"]).await?;
+    let tasks = document["clusters"][0]["tasks"].as_array().cloned().unwrap_or_default();
+    let found = tasks.into_iter().find(|t| t["id"].as_str().is_some_and(|id| task.ends_with(id)));
+    found.ok_or_else(|| anyhow::anyhow!("{task} is not listed"))
+}
+
+/// The next activation of a listed task.
+pub fn next(listed: &Value) -> anyhow::Result<DateTime<Utc>> {
+    let text = listed["next_activation"].as_str();
+    let text = text.ok_or_else(|| anyhow::anyhow!("no activation is planned: {listed}"))?;
+    Ok(DateTime::parse_from_rfc3339(text)?.to_utc())
 }
