@@ -387,6 +387,7 @@ fn without_effect(file: &File) -> Vec<String> {
     keys.extend(of("scylla", file.scylla.ignored()));
     keys.extend(of("rclone", file.rclone.ignored()));
     keys.extend(of("s3", file.s3.ignored()));
+    keys.extend(of("s3", file.s3.changed_in_vain()));
     keys.extend(file.gcs.is_used().then(|| "gcs".to_owned()));
     keys.extend(file.azure.is_used().then(|| "azure".to_owned()));
     keys

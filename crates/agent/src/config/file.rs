@@ -295,3 +295,18 @@ impl AzureFile {
             || texts.iter().any(|text| !text.0.is_empty())
     }
 }
+
+impl S3File {
+    /// Keys with another value than the default, which changes nothing: buckets are never created or probed, whole
+    /// files get no MD5, and there is neither a HEAD after uploads nor HTTP/2.
+    pub(super) fn changed_in_vain(&self) -> Vec<&'static str> {
+        let defaults = Self::default();
+        let keys = [
+            ("no_check_bucket", &self.no_check_bucket, &defaults.no_check_bucket),
+            ("location_constraint", &self.location_constraint, &defaults.location_constraint),
+            ("bucket_acl", &self.bucket_acl, &defaults.bucket_acl),
+            ("disable_checksum", &self.disable_checksum, &defaults.disable_checksum),
+        ];
+        keys.into_iter().filter(|(_, set, default)| set != default).map(|(key, _, _)| key).collect()
+    }
+}

@@ -164,12 +164,12 @@ fn keys_that_change_nothing_are_known() {
 logger: {sampling: {initial: 1, thereafter: 100}}
 scylla: {listenaddress: x}
 rclone: {transfers: 3, buffer_size: 1, headers: [], use_mmap: null}
-s3: {encoding: x, region: eu}
+s3: {encoding: x, region: eu, no_check_bucket: false, disable_checksum: true}
 gcs: {chunk_size: 50M}
 azure: {account: acc}
 "#]);
-    let expected =
-        "logger.sampling scylla.listenaddress rclone.buffer_size rclone.headers s3.encoding gcs azure";
+    let expected = "logger.sampling scylla.listenaddress rclone.buffer_size rclone.headers s3.encoding s3.no_check_bucket gcs \
+                    azure";
     assert_eq!(config.unwrap().without_effect.join(" "), expected);
     let nothing = read(&["logger: {sampling: null}\ngcs:\nazure: {}\nrclone: {transfers: 3}\n"]).unwrap();
     assert_eq!(nothing.without_effect, Vec::<String>::new());
