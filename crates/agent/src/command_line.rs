@@ -17,6 +17,7 @@ use crate::agent::{self, StartupError};
 use crate::check_location::{self, CheckError};
 use crate::config::{self, Config, ConfigError};
 use crate::cpu::{CPUSET_FILE, CpuPinning, PinPlan};
+use crate::io_priority;
 
 /// Wait before a failed start ends, so that the journal keeps its last lines.
 const LAST_LINES: Duration = Duration::from_millis(1100);
@@ -122,6 +123,10 @@ fn daemon(files: &[PathBuf]) -> ExitCode {
 fn run(files: &[PathBuf]) -> Result<(), Failure> {
     let config = config::load(files)?;
     common::logging::init(config.logger);
+    match io_priority::be_idle() {
+        Ok(()) => tracing::info!("Disk I/O is in the idle class"),
+        Err(error) => tracing::warn!(%error, "Disk I/O cannot be put into the idle class"),
+    }
     let runtime = runtime(worker_threads(&config))?;
     let outcome = runtime.block_on(async {
         let stop = CancellationToken::new();

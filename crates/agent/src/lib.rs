@@ -11,6 +11,7 @@ mod command_line;
 pub mod config;
 pub mod cpu;
 mod debug;
+pub mod io_priority;
 pub mod jobs;
 pub mod metrics;
 pub mod node_info;

@@ -119,6 +119,9 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn read<'a>(&'a self, range: ByteRange, hashes: Hashes, buffer: Buffer)
     -> BoxFuture<'a, Result<Payload>>;
 
+    /// The bytes of a range that was read by `read_bytes` are not needed again: no memory has to hold them.
+    fn release(&self, _range: ByteRange) {}
+
     /// Reads a range into `buffer`.
     fn read_bytes<'a>(&'a self, range: ByteRange, buffer: Buffer) -> BoxFuture<'a, Result<Bytes>>;
 }

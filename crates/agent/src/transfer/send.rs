@@ -140,6 +140,10 @@ impl Engine {
                 upload.put_part(index, &payload).await?;
             }
         }
+        if streamed {
+            // Between the two passes over it the part was better kept.
+            from.source.release(range);
+        }
         Ok((index, payload.crc32))
     }
 }

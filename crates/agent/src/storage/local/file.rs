@@ -32,6 +32,16 @@ struct Inner {
     fd: OnceLock<OwnedFd>,
 }
 
+impl Drop for Inner {
+    /// What the kernel has read ahead beyond a part that was given back before, and what was not read in parts.
+    fn drop(&mut self) {
+        if let Some(fd) = self.fd.get() {
+            // Only a hint.
+            let _ = rustix::fs::fadvise(fd, 0, None, Advice::DontNeed);
+        }
+    }
+}
+
 impl LocalFile {
     pub(super) fn open(jail: &Jail, path: &ObjectPath) -> Result<Self> {
         let (fd, stat) = jail.open_file(path)?;
@@ -102,7 +112,7 @@ impl LocalFile {
     }
 
     /// The bytes are in our memory now: give the page cache back to the database.
-    fn release(&self, range: ByteRange) {
+    fn give_back(&self, range: ByteRange) {
         if let Some(fd) = self.0.fd.get() {
             // Only a hint.
             let _ = rustix::fs::fadvise(fd, range.offset, NonZeroU64::new(range.length), Advice::DontNeed);
@@ -119,7 +129,7 @@ impl LocalFile {
             hashing.update(block);
             offset += block.len() as u64;
         }
-        self.release(range);
+        self.give_back(range);
         Ok(hashing)
     }
 
@@ -171,6 +181,10 @@ impl Source for LocalFile {
             Ok(hashing.payload(buffer.freeze()))
         })
         .boxed()
+    }
+
+    fn release(&self, range: ByteRange) {
+        self.give_back(range);
     }
 
     fn read_bytes<'a>(&'a self, range: ByteRange, buffer: Buffer) -> BoxFuture<'a, Result<Bytes>> {

@@ -6,7 +6,9 @@ use std::sync::{Arc, LazyLock};
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryStreamExt as _};
-use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    Advice, AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::jail::{self, Jail};
@@ -80,6 +82,8 @@ impl Temporary {
     /// Makes the content durable and gives it its name, replacing a file of that name.
     pub(super) fn publish(mut self) -> Result<()> {
         rustix::fs::fsync(&self.file).map_err(|e| self.error("write", e))?;
+        // It is on the disk: memory belongs to the database. Only a hint.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
         if let Some(name) = &self.name {
             let stat = statat(&self.dir, self.target.file_name(), AtFlags::SYMLINK_NOFOLLOW);
             if stat.is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory) {
