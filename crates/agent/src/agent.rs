@@ -31,7 +31,7 @@ use crate::tls::{Identity, TlsError};
 use crate::transfer::Engine;
 use crate::transfer::rate_limit::RateLimits;
 use crate::upstream::{Upstream, UpstreamError};
-use crate::{metrics, server};
+use crate::{metrics, region, server};
 
 #[cfg(test)]
 mod tests;
@@ -101,6 +101,8 @@ pub struct Environment {
     pub metadata_transport: Option<Transport>,
     /// Scylla's CPU settings.
     pub cpuset_file: PathBuf,
+    /// Variables.
+    pub env: Arc<region::Env>,
     /// Time of jobs.
     pub clock: Clock,
 }
@@ -109,9 +111,10 @@ impl Default for Environment {
     fn default() -> Self {
         Self {
             upstream: None,
-            metadata: MetadataEndpoints::from_env(),
+            metadata: MetadataEndpoints::from_env(region::process_env),
             metadata_transport: None,
             cpuset_file: CPUSET_FILE.into(),
+            env: Arc::new(region::process_env),
             clock: system_clock(),
         }
     }
@@ -160,7 +163,7 @@ impl Agent {
             return Err(StartupError::NoToken);
         }
         let cloud = cloud(&environment)?;
-        fill_region(&mut config, &cloud).await;
+        region::fill(&mut config.s3, &cloud, &*environment.env).await;
         let upstream = match environment.upstream {
             Some(upstream) => upstream,
             None => Upstream::network(config.scylla.ca_file.as_deref())?,
@@ -303,13 +306,6 @@ fn cloud(environment: &Environment) -> Result<Cloud, StartupError> {
         }
     };
     Ok(Cloud::new(environment.metadata.clone(), transport))
-}
-
-/// Asks the machine for its region when neither region nor endpoint is configured.
-pub(crate) async fn fill_region(config: &mut Config, cloud: &Cloud) {
-    if config.s3.region.is_none() && config.s3.endpoint.is_none() {
-        config.s3.region = cloud.aws_region().await;
-    }
 }
 
 /// An agent that cannot be pinned works all the same.

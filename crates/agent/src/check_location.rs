@@ -1,19 +1,29 @@
 //! `scylla-manager-agent check-location`: can this node use a location? Needs no running Scylla.
+//!
+//! It does on a small scale everything that a backup does to the bucket, and goes on after a refusal, so that one run
+//! shows all permissions that are missing.
 
+mod probe;
+mod remedy;
+
+use std::fmt;
 use std::sync::Arc;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use common::http_client::Transport;
 use common::location::{Location, Provider};
 
-use crate::agent::fill_region;
 use crate::cloud::{Cloud, MetadataEndpoints};
 use crate::config::{Config, S3Config};
-use crate::rclone::{CallError, check_permissions, impatient};
+use crate::rclone::impatient;
+use crate::region::{self, RegionSource};
 use crate::size_suffix::RatePair;
 use crate::storage::local::LocalStore;
-use crate::storage::s3::S3Store;
-use crate::storage::{ObjectPath, ObjectStore, Place};
+use crate::storage::s3::{Access, CredentialSource, S3Store};
+use crate::storage::{ObjectPath, ObjectStore, Place, StorageError};
 use crate::transfer::rate_limit::RateLimits;
+
+pub use probe::Step;
 
 /// A location that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,73 +36,153 @@ pub enum CheckError {
         /// What to do.
         hint: &'static str,
     },
-    /// A step failed.
-    #[error("{0}")]
-    Call(String),
+    /// Steps failed; each with its cause and what to do about it.
+    #[error("{location} on host {host}: {}", Lines(failed))]
+    Steps {
+        /// The location.
+        location: String,
+        /// Name of this machine.
+        host: String,
+        /// Step, cause and remedy.
+        failed: Vec<String>,
+    },
     /// No HTTP client for metadata services.
     #[error("set up the HTTP client for cloud metadata")]
     Client(#[source] reqwest::Error),
 }
 
-impl From<CallError> for CheckError {
-    fn from(error: CallError) -> Self {
-        Self::Call(error.message())
+/// One text beside what stands before it, several on lines of their own.
+struct Lines<'a>(&'a [String]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [only] => f.write_str(only),
+            all => all.iter().try_for_each(|line| write!(f, "\n  {line}")),
+        }
     }
 }
 
-/// Checks a location with the steps of `operations/check-permissions`. `say` is told what is done.
+/// Checks a location as this process's environment shows it. `say` is told what is done.
 ///
 /// # Errors
-/// The first step that failed.
+/// All steps that failed.
 pub async fn check_location(
-    mut config: Config,
+    config: Config,
     location: &Location,
     say: impl Fn(&str),
 ) -> Result<(), CheckError> {
-    if location.provider() == Provider::S3 {
-        common::tls::install_provider();
-        let client = reqwest::Client::builder().no_proxy().build().map_err(CheckError::Client)?;
-        let cloud = Cloud::new(MetadataEndpoints::from_env(), Transport::Network(client));
-        fill_region(&mut config, &cloud).await;
-        say(&format!("region: {}", config.s3.effective_region()));
-        let env = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
-        say(&format!("credentials: {}", credential_source(&config.s3, env)));
-    }
-    let store = open(&impatient(&config), location)?;
-    let path = ObjectPath::parse(location.bucket()).map_err(CallError::from)?;
-    check_permissions(&Place::new(store, path), |step| say(&format!("{step}: ok"))).await?;
-    Ok(())
-}
-
-fn open(config: &Config, location: &Location) -> Result<Arc<dyn ObjectStore>, CheckError> {
-    let limits = Arc::new(RateLimits::new(RatePair::default()));
-    let missing = |hint| CheckError::Provider { provider: location.provider(), hint };
-    match (location.provider(), &config.localstorage) {
-        (Provider::S3, _) => {
-            Ok(Arc::new(S3Store::new(&config.s3, &config.rclone, limits, Arc::new(|_, _, _| {}))))
-        }
-        (Provider::LocalStorage, Some(root)) => Ok(Arc::new(LocalStore::localstorage(root, limits))),
-        (Provider::LocalStorage, None) => Err(missing("set localstorage.path in scylla-manager-agent.yaml")),
-        (Provider::Gcs | Provider::Azure, _) => Err(missing("this build supports s3 and localstorage")),
+    common::tls::install_provider();
+    let client = reqwest::Client::builder().no_proxy().build().map_err(CheckError::Client)?;
+    let cloud = Cloud::new(MetadataEndpoints::from_env(region::process_env), Transport::Network(client));
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    say(&format!("location: {location}"));
+    say(&format!("host: {host}"));
+    let check = Check { location, host, cloud, say: &say };
+    match location.provider() {
+        Provider::S3 => check.s3(impatient(&config)).await,
+        _ => check.local(&impatient(&config)).await,
     }
 }
 
-/// Where credentials will come from, by the order in which sources are asked. `env` says which variables are set.
-fn credential_source(config: &S3Config, env: impl Fn(&str) -> bool) -> &'static str {
-    match (config.access_key_id.is_empty(), config.secret_access_key.is_empty(), config.env_auth) {
-        (false, false, _) => "static keys of the configuration",
-        (_, _, false) => "none (anonymous)",
-        _ if env("AWS_ACCESS_KEY_ID") && env("AWS_SECRET_ACCESS_KEY") => "environment variables",
-        _ if config.profile.is_some() || config.shared_credentials_file.is_some() => {
-            "profile named in the configuration"
+struct Check<'a> {
+    location: &'a Location,
+    host: String,
+    cloud: Cloud,
+    say: &'a dyn Fn(&str),
+}
+
+impl Check<'_> {
+    async fn s3(&self, mut config: Config) -> Result<(), CheckError> {
+        let source = region::fill(&mut config.s3, &self.cloud, &region::process_env).await;
+        self.say_endpoint(&config.s3, source);
+        let store = S3Store::new(&config.s3, &config.rclone, unlimited(), Arc::new(|_, _, _| {}));
+        match store.access().await {
+            Ok(access) => self.say_access(&config.s3, &store, access).await,
+            Err(error) => {
+                return Err(self.failed(vec![self.failure("credentials", None, &error, &config.s3)]));
+            }
         }
-        _ if env("AWS_PROFILE") || env("AWS_SHARED_CREDENTIALS_FILE") => "profile named in the environment",
-        _ if env("AWS_WEB_IDENTITY_TOKEN_FILE") => "web identity token",
-        _ if env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") || env("AWS_CONTAINER_CREDENTIALS_FULL_URI") => {
-            "container role"
-        }
-        _ => "shared credentials file, else the role of the machine",
+        self.probe(Arc::new(store), &config.s3).await
     }
+
+    async fn local(&self, config: &Config) -> Result<(), CheckError> {
+        let missing = |hint| CheckError::Provider { provider: self.location.provider(), hint };
+        match (self.location.provider(), &config.localstorage) {
+            (Provider::LocalStorage, Some(root)) => {
+                (self.say)(&format!("directory: {}", root.display()));
+                self.probe(Arc::new(LocalStore::localstorage(root, unlimited())), &config.s3).await
+            }
+            (Provider::LocalStorage, None) => {
+                Err(missing("set localstorage.path in scylla-manager-agent.yaml"))
+            }
+            _ => Err(missing("this build supports s3 and localstorage")),
+        }
+    }
+
+    fn say_endpoint(&self, config: &S3Config, source: RegionSource) {
+        (self.say)(&format!("endpoint: {}", config.endpoint.as_deref().unwrap_or("AWS")));
+        (self.say)(&format!("region: {} ({source})", config.effective_region()));
+    }
+
+    async fn say_access(&self, config: &S3Config, store: &S3Store, access: Option<Access>) {
+        let Some(access) = access else { return (self.say)("credentials: none, requests are anonymous") };
+        let mut source = access.source.to_string();
+        if access.source == CredentialSource::Machine
+            && let Some(role) = self.cloud.aws_role().await
+        {
+            source.push_str(&format!(", role {role}"));
+        }
+        (self.say)(&format!("credentials: {source}"));
+        let until =
+            access.expires.map(|at| DateTime::<Utc>::from(at).to_rfc3339_opts(SecondsFormat::Secs, true));
+        let kind = match (access.temporary, until) {
+            (_, Some(until)) => format!(" (temporary, until {until})"),
+            (true, None) => " (temporary)".to_owned(),
+            (false, None) => String::new(),
+        };
+        (self.say)(&format!("access key ID: {}{kind}", access.access_key_id));
+        if config.endpoint.is_none() {
+            let caller = store.caller().await.unwrap_or_else(|reason| format!("unknown, STS says: {reason}"));
+            (self.say)(&format!("identity: {caller}"));
+        }
+    }
+
+    async fn probe(&self, store: Arc<dyn ObjectStore>, config: &S3Config) -> Result<(), CheckError> {
+        let root = ObjectPath::parse(self.location.bucket())
+            .map_err(|error| self.failed(vec![error.to_string()]))?;
+        let failures = std::cell::RefCell::new(Vec::new());
+        let told = |step: Step, outcome: Result<Option<&'static str>, &StorageError>| match outcome {
+            Ok(None) => (self.say)(&format!("{step}: ok")),
+            Ok(Some(note)) => (self.say)(&format!("{step}: ok, but {note}")),
+            Err(error) => {
+                let failure = self.failure(&step.to_string(), Some(step), error, config);
+                (self.say)(&failure.replacen(": ", ": FAILED: ", 1));
+                failures.borrow_mut().push(failure);
+            }
+        };
+        probe::probe(&Place::new(store, root), &told).await;
+        match failures.into_inner() {
+            failed if failed.is_empty() => Ok(()),
+            failed => Err(self.failed(failed)),
+        }
+    }
+
+    fn failure(&self, what: &str, step: Option<Step>, error: &StorageError, config: &S3Config) -> String {
+        let cause = common::error::chain(error);
+        match remedy::remedy(step, error, self.location.bucket(), config) {
+            Some(remedy) => format!("{what}: {cause}; {remedy}"),
+            None => format!("{what}: {cause}"),
+        }
+    }
+
+    fn failed(&self, failed: Vec<String>) -> CheckError {
+        CheckError::Steps { location: self.location.to_string(), host: self.host.clone(), failed }
+    }
+}
+
+fn unlimited() -> Arc<RateLimits> {
+    Arc::new(RateLimits::new(RatePair::default()))
 }
 
 #[cfg(test)]
@@ -100,25 +190,6 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::config::Secret;
-
-    #[test]
-    fn sources_of_credentials_are_named_in_order() {
-        let keys = S3Config {
-            access_key_id: Secret::new("a"),
-            secret_access_key: Secret::new("b"),
-            ..S3Config::default()
-        };
-        let none = |_: &str| false;
-        assert_eq!(credential_source(&keys, none), "static keys of the configuration");
-        assert_eq!(
-            credential_source(&S3Config::default(), |n| n.contains("ACCESS_KEY")),
-            "environment variables"
-        );
-        assert_eq!(credential_source(&S3Config::default(), |n| n.contains("WEB_ID")), "web identity token");
-        let anonymous = S3Config { env_auth: false, ..S3Config::default() };
-        assert_eq!(credential_source(&anonymous, none), "none (anonymous)");
-    }
 
     #[tokio::test]
     async fn each_step_is_told_and_nothing_is_left() {
@@ -127,8 +198,22 @@ mod tests {
         let location = "localstorage:backups".parse().unwrap();
         let said = RefCell::new(Vec::new());
         check_location(config, &location, |line| said.borrow_mut().push(line.to_owned())).await.unwrap();
-        assert_eq!(said.into_inner(), ["put: ok", "list: ok", "open: ok", "read: ok", "remove: ok"]);
+        let said = said.into_inner();
+        assert_eq!(said[0], "location: localstorage:backups");
+        assert_eq!(said[3..], ["put: ok", "list: ok", "get: ok", "delete: ok"], "{said:?}");
         assert_eq!(std::fs::read_dir(dir.path().join("backups")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_step_host_location_and_cause() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("file");
+        std::fs::write(&root, "").unwrap();
+        let config = Config { localstorage: Some(root), ..Config::default() };
+        let location = "localstorage:backups".parse().unwrap();
+        let error = check_location(config, &location, |_| {}).await.unwrap_err().to_string();
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        assert!(error.starts_with(&format!("localstorage:backups on host {host}: put: ")), "{error}");
     }
 
     #[tokio::test]
@@ -138,5 +223,16 @@ mod tests {
             let error = check_location(Config::default(), &location, |_| {}).await.unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn several_failures_take_a_line_each() {
+        let error = |failed: &[&str]| CheckError::Steps {
+            location: "s3:b".into(),
+            host: "db-1".into(),
+            failed: failed.iter().map(|f| (*f).to_owned()).collect(),
+        };
+        assert_eq!(error(&["put: no"]).to_string(), "s3:b on host db-1: put: no");
+        assert_eq!(error(&["put: no", "list: no"]).to_string(), "s3:b on host db-1: \n  put: no\n  list: no");
     }
 }

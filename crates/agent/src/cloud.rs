@@ -22,6 +22,11 @@ const FAILURE_TTL: Duration = Duration::from_secs(300);
 /// Lifetime of a session token for AWS metadata, in seconds.
 const AWS_TOKEN_TTL: &str = "21600";
 
+/// Address of the clouds' metadata on each of their machines.
+const LINK_LOCAL: &str = "http://169.254.169.254";
+/// The same of AWS, where only IPv6 is used.
+const AWS_IPV6: &str = "http://[fd00:ec2::254]";
+
 /// Where the metadata services are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetadataEndpoints {
@@ -35,17 +40,23 @@ pub struct MetadataEndpoints {
 
 impl Default for MetadataEndpoints {
     fn default() -> Self {
-        let link_local = || "http://169.254.169.254".to_owned();
+        let link_local = || LINK_LOCAL.to_owned();
         Self { aws: Some(link_local()), gcp: link_local(), azure: link_local() }
     }
 }
 
 impl MetadataEndpoints {
-    /// The real services, without AWS when the environment says so.
-    pub fn from_env() -> Self {
-        let disabled =
-            std::env::var("AWS_EC2_METADATA_DISABLED").is_ok_and(|v| v.eq_ignore_ascii_case("true"));
-        Self { aws: Self::default().aws.filter(|_| !disabled), ..Self::default() }
+    /// The real services; that of AWS is elsewhere or nowhere when the environment says so. `env` reads a variable. The
+    /// names are those that every program of AWS goes by, and the search for credentials too.
+    pub fn from_env(env: impl Fn(&str) -> Option<String>) -> Self {
+        let is = |name: &str, value: &str| env(name).is_some_and(|v| v.eq_ignore_ascii_case(value));
+        let aws = match env("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
+            _ if is("AWS_EC2_METADATA_DISABLED", "true") => None,
+            Some(endpoint) => Some(endpoint.trim_end_matches('/').to_owned()),
+            None if is("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6") => Some(AWS_IPV6.to_owned()),
+            None => Some(LINK_LOCAL.to_owned()),
+        };
+        Self { aws, ..Self::default() }
     }
 }
 
@@ -99,6 +110,16 @@ impl Cloud {
         Some(identity.region).filter(|r| !r.is_empty())
     }
 
+    /// Name of the role that is attached to this machine at AWS.
+    pub async fn aws_role(&self) -> Option<String> {
+        let base = self.endpoints.aws.as_ref()?;
+        let url = format!("{base}/latest/meta-data/iam/security-credentials/");
+        let token = self.aws_token(base, REGION_TIMEOUT).await;
+        let text = self.aws_get(url, token.as_deref(), REGION_TIMEOUT).await.ok()?;
+        let text = String::from_utf8_lossy(&text);
+        text.lines().next().map(str::trim).filter(|role| !role.is_empty()).map(str::to_owned)
+    }
+
     fn probes(&self) -> Vec<BoxFuture<'_, Result<CloudMetadata, ClientError>>> {
         let mut probes = vec![self.probe_gcp().boxed(), self.probe_azure().boxed()];
         if self.endpoints.aws.is_some() {
@@ -141,16 +162,29 @@ impl Cloud {
     /// The identity document, with a session token where the service gives one (IMDSv2, else v1).
     async fn aws_identity(&self, timeout: Duration) -> Result<Option<AwsIdentity>, ClientError> {
         let Some(base) = &self.endpoints.aws else { return Ok(None) };
+        let token = self.aws_token(base, timeout).await;
+        let url = format!("{base}/latest/dynamic/instance-identity/document");
+        let text = self.aws_get(url, token.as_deref(), timeout).await?;
+        Ok(serde_json::from_slice(&text).ok())
+    }
+
+    /// A session token; none from a service that knows version 1 only.
+    async fn aws_token(&self, base: &str, timeout: Duration) -> Option<String> {
         let mut ask = Call::new(Method::PUT, format!("{base}/latest/api/token")).timeout(timeout);
         let ttl = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
         ask.headers.insert(ttl, HeaderValue::from_static(AWS_TOKEN_TTL));
-        let token = self.client.send(ask).await.ok();
-        let token = token.as_ref().and_then(|(_, body)| std::str::from_utf8(body).ok()).unwrap_or_default();
-        let header = [("x-aws-ec2-metadata-token", token)];
-        let headers = if token.is_empty() { &[][..] } else { &header[..] };
-        let url = format!("{base}/latest/dynamic/instance-identity/document");
-        let text = self.get(url, headers, timeout).await?;
-        Ok(serde_json::from_slice(&text).ok())
+        let (_, body) = self.client.send(ask).await.ok()?;
+        std::str::from_utf8(&body).ok().filter(|token| !token.is_empty()).map(str::to_owned)
+    }
+
+    async fn aws_get(
+        &self,
+        url: String,
+        token: Option<&str>,
+        timeout: Duration,
+    ) -> Result<bytes::Bytes, ClientError> {
+        let header = token.map(|token| ("x-aws-ec2-metadata-token", token));
+        self.get(url, header.as_slice(), timeout).await
     }
 
     async fn get(
@@ -261,6 +295,30 @@ mod tests {
         disabled.endpoints.aws = None;
         assert_eq!(disabled.aws_region().await, None);
         assert_eq!(disabled.metadata().await, CloudMetadata::default());
+    }
+
+    #[tokio::test]
+    async fn the_role_is_the_first_line_of_its_listing() {
+        let listing = get(|headers: HeaderMap| async move {
+            assert_eq!(headers["x-aws-ec2-metadata-token"], "tok");
+            "backup-role\n"
+        });
+        let with_role = aws_v2().route("/latest/meta-data/iam/security-credentials/", listing);
+        assert_eq!(cloud(&[("aws", with_role)]).aws_role().await.as_deref(), Some("backup-role"));
+        assert_eq!(cloud(&[("aws", aws_v2())]).aws_role().await, None);
+    }
+
+    #[test]
+    fn the_environment_says_where_aws_metadata_is() {
+        for (vars, aws) in [
+            (&[][..], Some(LINK_LOCAL)),
+            (&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1/")], Some("http://127.0.0.1:1")),
+            (&[("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "ipv6")], Some(AWS_IPV6)),
+            (&[("AWS_EC2_METADATA_DISABLED", "TRUE")], None),
+        ] {
+            let env = |name: &str| vars.iter().find(|v| v.0 == name).map(|v| v.1.to_owned());
+            assert_eq!(MetadataEndpoints::from_env(env).aws.as_deref(), aws, "{vars:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

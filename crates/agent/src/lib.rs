@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod metrics;
 pub mod node_info;
 pub mod rclone;
+pub mod region;
 mod request_log;
 pub mod scylla_api;
 pub mod scylla_proxy;

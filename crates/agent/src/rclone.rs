@@ -32,7 +32,6 @@ use tokio::sync::Semaphore;
 pub use error::CallError;
 use params::BodyUse;
 pub use params::Params;
-pub use permissions::{CheckStep, check_permissions};
 pub use remote::{Remote, Remotes};
 
 use crate::config::Config;

@@ -106,6 +106,7 @@ impl Node {
             metadata: MetadataEndpoints::default(),
             metadata_transport: Some(Transport::InProcess(Arc::new(|_| None))),
             cpuset_file: self.path("no-cpuset.conf"),
+            env: Arc::new(|_| None),
             ..Environment::default()
         }
     }

@@ -1,4 +1,4 @@
-//! `operations/check-permissions` and the command `check-location`: try what a backup needs (spec agent.md 2.6.10).
+//! `operations/check-permissions`: try what a backup needs (spec agent.md 2.6.10). The command `check-location` tries more.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,8 +18,7 @@ const FILE: &str = "test";
 
 /// A step of the check; the name is part of error texts that managers read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum CheckStep {
+enum CheckStep {
     Put,
     List,
     Open,
@@ -58,7 +57,7 @@ impl Rclone {
         let store = self.checks.get(remote.place.store.provider()).unwrap_or(&remote.place.store);
         let place = Place::new(store.clone(), remote.place.path);
         Ok(work(move |_| async move {
-            check_permissions(&place, |_| {}).await?;
+            check_permissions(&place).await?;
             Ok(empty())
         }))
     }
@@ -70,14 +69,14 @@ fn unsupported(operation: &'static str, provider: String, what: &'static str) ->
     CallError::Check { operation, status, source }
 }
 
-/// Writes, lists, reads and deletes a scratch file below `place`. `done` is told of each step that succeeded.
+/// Writes, lists, reads and deletes a scratch file below `place`.
 ///
 /// # Errors
 /// The first step that failed, by name.
-pub async fn check_permissions(place: &Place, done: impl Fn(CheckStep)) -> Result<(), CallError> {
+async fn check_permissions(place: &Place) -> Result<(), CallError> {
     let dir = place.path.join(&format!("scylla-manager-agent-{:08x}", rand::random::<u32>()))?;
     let file = dir.join(FILE)?;
-    let outcome = try_steps(place, &dir, &file, &done).await;
+    let outcome = try_steps(place, &dir, &file).await;
     // Whatever happened, leave nothing behind; what is protected the manager cleans up later.
     if let Err(error) = place.store.purge(&dir).await
         && !error.is_not_found()
@@ -88,25 +87,20 @@ pub async fn check_permissions(place: &Place, done: impl Fn(CheckStep)) -> Resul
     outcome
 }
 
-async fn try_steps(
-    place: &Place,
-    dir: &ObjectPath,
-    file: &ObjectPath,
-    done: &impl Fn(CheckStep),
-) -> Result<(), CallError> {
+async fn try_steps(place: &Place, dir: &ObjectPath, file: &ObjectPath) -> Result<(), CallError> {
     let store = &place.store;
     let payload = Payload::new(Bytes::from_static(CONTENT), store.wants());
     let provider = store.provider();
-    step(provider, CheckStep::Put, done, store.put(file, &payload).await)?;
-    step(provider, CheckStep::List, done, find(place, dir).await)?;
-    let reader = step(provider, CheckStep::Open, done, store.open(file, None).await)?;
+    step(provider, CheckStep::Put, store.put(file, &payload).await)?;
+    step(provider, CheckStep::List, find(place, dir).await)?;
+    let reader = step(provider, CheckStep::Open, store.open(file, None).await)?;
     let read = reader.bytes.try_fold(Vec::new(), |mut all, bytes| async move {
         all.extend_from_slice(&bytes);
         Ok(all)
     });
     let read = read.await.and_then(|bytes| compare(file, &bytes));
-    step(provider, CheckStep::Read, done, read)?;
-    step(provider, CheckStep::Remove, done, store.delete(file).await)
+    step(provider, CheckStep::Read, read)?;
+    step(provider, CheckStep::Remove, store.delete(file).await)
 }
 
 /// The listing must show what was just written.
@@ -128,17 +122,9 @@ fn compare(file: &ObjectPath, bytes: &[u8]) -> Result<(), StorageError> {
     Err(StorageError::Corrupted { path: file.to_string(), detail })
 }
 
-fn step<T>(
-    provider: &str,
-    step: CheckStep,
-    done: &impl Fn(CheckStep),
-    outcome: Result<T, StorageError>,
-) -> Result<T, CallError> {
+fn step<T>(provider: &str, step: CheckStep, outcome: Result<T, StorageError>) -> Result<T, CallError> {
     match outcome {
-        Ok(value) => {
-            done(step);
-            Ok(value)
-        }
+        Ok(value) => Ok(value),
         Err(error) => {
             let status = status(provider, step, &error);
             let source = Box::new(CallError::Storage(error));

@@ -83,6 +83,12 @@ pub enum StorageError {
         /// What is missing.
         reason: String,
     },
+    /// There is a source of credentials, and it has none for us at the moment.
+    #[error("credentials are not to be had at the moment: {reason}")]
+    CredentialsUnavailable {
+        /// Which source, and what it said.
+        reason: String,
+    },
     /// The store can not do this.
     #[error("{what} is not supported by {provider}")]
     Unsupported {
@@ -223,7 +229,7 @@ impl StorageError {
 impl Transient for StorageError {
     fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Corrupted { .. } => true,
+            Self::Unreachable { .. } | Self::CredentialsUnavailable { .. } | Self::Corrupted { .. } => true,
             Self::Service(s) => matches!(s.class, FailureClass::Throttled | FailureClass::Transient),
             _ => false,
         }

@@ -31,8 +31,6 @@ use crate::storage::{ObjectPath, Payload, Result, StorageError};
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 /// What a value in a query keeps as it is.
 const QUERY: &AsciiSet = &PATH.add(b'/');
-/// Temporary credentials are renewed so long before they expire (spec agent.md 1.3).
-const RENEW_BEFORE: Duration = Duration::from_secs(180);
 /// Longest error document that is read, bytes.
 const MAX_ERROR: usize = 64 << 10;
 
@@ -181,25 +179,9 @@ impl S3Store {
         Ok(address)
     }
 
-    /// Credentials that are valid for a while yet.
     async fn identity(&self, provider: &SharedCredentialsProvider) -> Result<Identity> {
-        let mut cached = self.0.identity.lock().await;
-        if let Some(identity) = &*cached {
-            let renew = identity.expiration().and_then(|at| at.checked_sub(RENEW_BEFORE));
-            if renew.is_none_or(|at| at > SystemTime::now()) {
-                return Ok(identity.clone());
-            }
-        }
-        let credentials =
-            provider.provide_credentials().await.map_err(|error| match errors::credentials(&error) {
-                Some(reason) => StorageError::Credentials { reason },
-                None => StorageError::Unreachable {
-                    operation: "credentials",
-                    target: PROVIDER.into(),
-                    source: Box::new(error),
-                },
-            })?;
-        Ok(cached.insert(credentials.into()).clone())
+        let found = provider.provide_credentials().await;
+        found.map(Identity::from).map_err(|error| errors::credentials(&error))
     }
 
     async fn refusal(&self, upload: &Upload<'_>, answer: http::Response<Incoming>) -> StorageError {

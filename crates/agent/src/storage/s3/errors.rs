@@ -82,8 +82,8 @@ where
             let source = Box::new(SdkError::<E, HttpResponse>::ResponseError(answer));
             StorageError::Unreachable { operation, target, source }
         }
-        other => match credentials(&other) {
-            Some(reason) => StorageError::Credentials { reason },
+        other => match credentials_error(&other) {
+            Some(error) => credentials(error),
             None => StorageError::Unreachable { operation, target, source: Box::new(other) },
         },
     }
@@ -147,20 +147,21 @@ pub(super) fn retry_after(header: Option<&str>) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
-/// The reason, when the cause is that there are no usable credentials.
-pub(super) fn credentials(error: &(dyn StdError + 'static)) -> Option<String> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref::<CredentialsError>() {
-            return match found {
-                // The source was there but did not answer: worth another try.
-                CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => None,
-                other => Some(common::error::chain(other)),
-            };
+/// A failure to get credentials as our own error.
+pub(super) fn credentials(error: &CredentialsError) -> StorageError {
+    let reason = common::error::chain(error);
+    match error {
+        // The source was there but did not answer: worth another try.
+        CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => {
+            StorageError::CredentialsUnavailable { reason }
         }
-        cause = error.source();
+        _ => StorageError::Credentials { reason },
     }
-    None
+}
+
+/// The failure to get credentials that made a request fail, if one did.
+fn credentials_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a CredentialsError> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 //! The SDK builds, signs and parses, but for the uploads in `direct`; connections, retries, concurrency, rate limit and
 //! checksums are ours.
 
+mod access;
 mod body;
 mod client;
 mod connect;
 mod copy;
+mod credentials;
+mod credentials_http;
 mod delete;
 mod direct;
 mod errors;
@@ -23,13 +26,17 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_sdk_s3::Client;
-use aws_smithy_runtime_api::client::identity::Identity;
+use aws_sdk_s3::config::SharedCredentialsProvider;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use hyper_util::client::proxy::matcher::Matcher;
 
+pub use self::access::Access;
 use self::client::Regional;
+use self::credentials::Chain;
+pub use self::credentials::CredentialSource;
+use self::credentials_http::CredentialsHttp;
 pub use self::http::RequestObserver;
 use self::http::StorageHttp;
 use self::pacing::Pacer;
@@ -57,15 +64,15 @@ struct Inner {
     limits: Arc<RateLimits>,
     checkers: usize,
     http: std::result::Result<StorageHttp, String>,
-    direct: std::result::Result<StorageHttp, String>,
     /// One client per region; made at the first use, because then a mistake fails that call and not the daemon.
     clients: tokio::sync::Mutex<BTreeMap<String, Regional>>,
     /// Buckets that turned out to live in another region than the configured one.
     regions: RwLock<BTreeMap<String, String>>,
     /// Where the objects of each bucket are.
     addresses: RwLock<BTreeMap<String, Arc<direct::Address>>>,
-    /// Credentials of the uploads; the SDK's client keeps its own.
-    identity: tokio::sync::Mutex<Option<Identity>>,
+    /// Where credentials come from; `None` for anonymous requests. A mistake shows at the first use, as with clients.
+    credentials: std::result::Result<Option<Chain>, String>,
+    credentials_http: std::result::Result<CredentialsHttp, String>,
 }
 
 impl fmt::Debug for S3Store {
@@ -85,19 +92,27 @@ impl S3Store {
         let ca_files: Vec<_> = config.ca_file.iter().chain(&engine.ca_cert).map(AsRef::as_ref).collect();
         let tls = http::tls_config(engine.insecure_skip_verify, &ca_files);
         let tls = tls.map(Arc::new).map_err(|e| common::error::chain(&e));
-        let http = |proxies| tls.clone().map(|tls| StorageHttp::new(engine, tls, observer.clone(), proxies));
+        let http = |observer: &RequestObserver, proxies| {
+            tls.clone().map(|tls| StorageHttp::new(engine, tls, observer.clone(), proxies))
+        };
+        // Only answers of the store are counted.
+        let unseen: RequestObserver = Arc::new(|_, _, _| {});
+        let credentials_http = http(&unseen, Matcher::from_env()).and_then(|proxied| {
+            Ok(CredentialsHttp::new(proxied, http(&unseen, Matcher::builder().build())?))
+        });
+        let credentials = credentials_http.clone().and_then(|http| credentials::chain(config, http));
         Self(Arc::new(Inner {
             quirks: Quirks::new(config),
             encryption: Encryption::new(config),
             pacer: Pacer::new(engine.low_level_retries),
             limits,
             checkers: engine.checkers.max(1) as usize,
-            http: http(Matcher::from_env()),
-            direct: http(Matcher::builder().build()),
+            http: http(&observer, Matcher::from_env()),
+            credentials,
+            credentials_http,
             clients: tokio::sync::Mutex::default(),
             regions: RwLock::default(),
             addresses: RwLock::default(),
-            identity: tokio::sync::Mutex::default(),
             config: config.clone(),
         }))
     }
@@ -111,17 +126,20 @@ impl S3Store {
             let regions = self.0.regions.read().unwrap_or_else(PoisonError::into_inner);
             regions.get(bucket).cloned().unwrap_or_else(|| self.0.config.effective_region().to_owned())
         };
-        let http = |client: &std::result::Result<StorageHttp, String>| {
-            client.clone().map_err(|reason| StorageError::Config { provider: PROVIDER, reason })
-        };
+        let http =
+            self.0.http.clone().map_err(|reason| StorageError::Config { provider: PROVIDER, reason })?;
+        let chain = self.credentials()?.map(SharedCredentialsProvider::new);
         let mut clients = self.0.clients.lock().await;
         if let Some(regional) = clients.get(&region) {
             return Ok(regional.clone());
         }
-        let client =
-            client::build(&self.0.config, &region, http(&self.0.http)?, http(&self.0.direct)?).await?;
+        let client = client::build(&self.0.config, &region, http, chain);
         clients.insert(region, client.clone());
         Ok(client)
+    }
+
+    fn credentials(&self) -> Result<Option<Chain>> {
+        self.0.credentials.clone().map_err(|reason| StorageError::Credentials { reason })
     }
 
     /// Notes where a bucket lives. True if that is news, so that the request is worth another try.
