@@ -63,22 +63,23 @@ impl fmt::Display for Lines<'_> {
     }
 }
 
-/// Checks a location as this process's environment shows it. `say` is told what is done.
+/// Checks a location as this process's environment shows it. `say` is told what is done; without it nobody is asked as
+/// whom this is.
 ///
 /// # Errors
 /// All steps that failed.
 pub async fn check_location(
     config: Config,
     location: &Location,
-    say: impl Fn(&str),
+    say: Option<&dyn Fn(&str)>,
 ) -> Result<(), CheckError> {
     common::tls::install_provider();
     let client = reqwest::Client::builder().no_proxy().build().map_err(CheckError::Client)?;
     let cloud = Cloud::new(MetadataEndpoints::from_env(region::process_env), Transport::Network(client));
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    say(&format!("location: {location}"));
-    say(&format!("host: {host}"));
-    let check = Check { location, host, cloud, say: &say };
+    let check = Check { location, host, cloud, say };
+    check.say(&format!("location: {location}"));
+    check.say(&format!("host: {}", check.host));
     match location.provider() {
         Provider::S3 => check.s3(impatient(&config)).await,
         _ => check.local(&impatient(&config)).await,
@@ -89,16 +90,23 @@ struct Check<'a> {
     location: &'a Location,
     host: String,
     cloud: Cloud,
-    say: &'a dyn Fn(&str),
+    say: Option<&'a dyn Fn(&str)>,
 }
 
 impl Check<'_> {
+    fn say(&self, line: &str) {
+        if let Some(say) = self.say {
+            say(line);
+        }
+    }
+
     async fn s3(&self, mut config: Config) -> Result<(), CheckError> {
         let source = region::fill(&mut config.s3, &self.cloud, &region::process_env).await;
         self.say_endpoint(&config.s3, source);
         let store = S3Store::new(&config.s3, &config.rclone, unlimited(), Arc::new(|_, _, _| {}));
         match store.access().await {
-            Ok(access) => self.say_access(&config.s3, &store, access).await,
+            Ok(access) if self.say.is_some() => self.say_access(&config.s3, &store, access).await,
+            Ok(_) => {}
             Err(error) => {
                 return Err(self.failed(vec![self.failure("credentials", None, &error, &config.s3)]));
             }
@@ -110,7 +118,7 @@ impl Check<'_> {
         let missing = |hint| CheckError::Provider { provider: self.location.provider(), hint };
         match (self.location.provider(), &config.localstorage) {
             (Provider::LocalStorage, Some(root)) => {
-                (self.say)(&format!("directory: {}", root.display()));
+                self.say(&format!("directory: {}", root.display()));
                 self.probe(Arc::new(LocalStore::localstorage(root, unlimited())), &config.s3).await
             }
             (Provider::LocalStorage, None) => {
@@ -121,19 +129,19 @@ impl Check<'_> {
     }
 
     fn say_endpoint(&self, config: &S3Config, source: RegionSource) {
-        (self.say)(&format!("endpoint: {}", config.endpoint.as_deref().unwrap_or("AWS")));
-        (self.say)(&format!("region: {} ({source})", config.effective_region()));
+        self.say(&format!("endpoint: {}", config.endpoint.as_deref().unwrap_or("AWS")));
+        self.say(&format!("region: {} ({source})", config.effective_region()));
     }
 
     async fn say_access(&self, config: &S3Config, store: &S3Store, access: Option<Access>) {
-        let Some(access) = access else { return (self.say)("credentials: none, requests are anonymous") };
+        let Some(access) = access else { return self.say("credentials: none, requests are anonymous") };
         let mut source = access.source.to_string();
         if access.source == CredentialSource::Machine
             && let Some(role) = self.cloud.aws_role().await
         {
             source.push_str(&format!(", role {role}"));
         }
-        (self.say)(&format!("credentials: {source}"));
+        self.say(&format!("credentials: {source}"));
         let until =
             access.expires.map(|at| DateTime::<Utc>::from(at).to_rfc3339_opts(SecondsFormat::Secs, true));
         let kind = match (access.temporary, until) {
@@ -141,10 +149,10 @@ impl Check<'_> {
             (true, None) => " (temporary)".to_owned(),
             (false, None) => String::new(),
         };
-        (self.say)(&format!("access key ID: {}{kind}", access.access_key_id));
+        self.say(&format!("access key ID: {}{kind}", access.access_key_id));
         if config.endpoint.is_none() {
             let caller = store.caller().await.unwrap_or_else(|reason| format!("unknown, STS says: {reason}"));
-            (self.say)(&format!("identity: {caller}"));
+            self.say(&format!("identity: {caller}"));
         }
     }
 
@@ -153,11 +161,11 @@ impl Check<'_> {
             .map_err(|error| self.failed(vec![error.to_string()]))?;
         let failures = std::cell::RefCell::new(Vec::new());
         let told = |step: Step, outcome: Result<Option<&'static str>, &StorageError>| match outcome {
-            Ok(None) => (self.say)(&format!("{step}: ok")),
-            Ok(Some(note)) => (self.say)(&format!("{step}: ok, but {note}")),
+            Ok(None) => self.say(&format!("{step}: ok")),
+            Ok(Some(note)) => self.say(&format!("{step}: ok, but {note}")),
             Err(error) => {
                 let failure = self.failure(&step.to_string(), Some(step), error, config);
-                (self.say)(&failure.replacen(": ", ": FAILED: ", 1));
+                self.say(&failure.replacen(": ", ": FAILED: ", 1));
                 failures.borrow_mut().push(failure);
             }
         };
@@ -197,7 +205,8 @@ mod tests {
         let config = Config { localstorage: Some(dir.path().to_owned()), ..Config::default() };
         let location = "localstorage:backups".parse().unwrap();
         let said = RefCell::new(Vec::new());
-        check_location(config, &location, |line| said.borrow_mut().push(line.to_owned())).await.unwrap();
+        let say = |line: &str| said.borrow_mut().push(line.to_owned());
+        check_location(config, &location, Some(&say)).await.unwrap();
         let said = said.into_inner();
         assert_eq!(said[0], "location: localstorage:backups");
         assert_eq!(said[3..], ["put: ok", "list: ok", "get: ok", "delete: ok"], "{said:?}");
@@ -211,7 +220,7 @@ mod tests {
         std::fs::write(&root, "").unwrap();
         let config = Config { localstorage: Some(root), ..Config::default() };
         let location = "localstorage:backups".parse().unwrap();
-        let error = check_location(config, &location, |_| {}).await.unwrap_err().to_string();
+        let error = check_location(config, &location, None).await.unwrap_err().to_string();
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         assert!(error.starts_with(&format!("localstorage:backups on host {host}: put: ")), "{error}");
     }
@@ -220,7 +229,7 @@ mod tests {
     async fn providers_that_are_not_there_say_what_to_do() {
         for (location, words) in [("localstorage:b", "localstorage.path"), ("gcs:b", "s3 and localstorage")] {
             let location = location.parse().unwrap();
-            let error = check_location(Config::default(), &location, |_| {}).await.unwrap_err().to_string();
+            let error = check_location(Config::default(), &location, None).await.unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
     }

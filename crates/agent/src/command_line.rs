@@ -153,11 +153,8 @@ fn check(files: &[PathBuf], location: &Location, debug: bool) -> Result<(), Fail
     let config = config::load(files)?;
     let level = if debug { LogLevel::Debug } else { LogLevel::Error };
     common::logging::init(LogSettings { level, mode: LogMode::Stderr, development: true, ..config.logger });
-    let say = |line: &str| {
-        if debug {
-            eprintln!("{line}");
-        }
-    };
+    let say = |line: &str| eprintln!("{line}");
+    let say: Option<&dyn Fn(&str)> = if debug { Some(&say) } else { None };
     runtime(1)?.block_on(check_location::check_location(config, location, say))?;
     Ok(())
 }
