@@ -75,12 +75,21 @@ async fn unusable_backups_are_refused_before_and_at_their_creation() {
             "transfers param has to be equal to -1 (set transfers to the value from scylla-manager-agent.yaml config) \
              or greater than zero",
         ),
-        (json!({ "location": ["s3:b"], "dc": ["dc9"] }), "no matching DCs found for filters [\"dc9\"]"),
-        (json!({ "location": ["dc9:s3:b"] }), "invalid location: no such datacenter dc9"),
-        (json!({ "location": ["dc1:s3:b"] }), "invalid location: missing object for datacenter dc2"),
+        (
+            json!({ "location": ["s3:b"], "dc": ["dc9"] }),
+            "no matching DCs found for filters [\"dc9\"], the cluster has dc1, dc2",
+        ),
+        (
+            json!({ "location": ["dc9:s3:b"] }),
+            "invalid location: no such datacenter dc9, sctool status shows those of the cluster",
+        ),
+        (
+            json!({ "location": ["dc1:s3:b"] }),
+            "invalid location: missing object for datacenter dc2, give it one with --location dc2:<provider>:<bucket>, or leave it out with --dc",
+        ),
         (
             json!({ "location": ["s3:b"], "rate_limit": ["dc9:1"] }),
-            "invalid rate-limit: no such datacenter dc9",
+            "invalid rate-limit: no such datacenter dc9, sctool status shows those of the cluster",
         ),
         (json!({ "location": ["gcs:b"], "retention_lock_mode": "x" }), "unknown retention lock mode: x"),
         (
@@ -157,7 +166,8 @@ async fn a_backup_without_nodes() {
         bed.fake.node(node).change(|n| n.ping_status = StatusCode::INTERNAL_SERVER_ERROR);
     }
     let body = task(json!({ "location": ["s3:b"] }));
-    let message = "get backup target: no live nodes".to_owned();
+    let message =
+        "get backup target: no live nodes: 192.0.2.11: no; 192.0.2.12: no; 192.0.2.21: no".to_owned();
     assert_refusals(&bed, vec![(Method::GET, DRY_RUN.into(), body, 500, message)]).await;
 }
 
