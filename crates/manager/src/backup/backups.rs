@@ -8,12 +8,12 @@ use chrono::{DateTime, Utc};
 use common::ids::{ClusterId, TaskId};
 use common::snapshot_tag::SnapshotTag;
 use common::task::TaskType;
-use common::units::DcLimit;
 use serde_json::{Map, Value};
 
 use super::error::BackupError;
 use super::locks::ClusterLocks;
 use super::properties::RetentionProperties;
+use super::rate_limit::RateLimit;
 use super::resume::{self, EarlierRun, Resume};
 use super::retention::{Continuable, RetentionPolicy};
 use super::tag::{NoTagLeft, next_tag};
@@ -42,10 +42,41 @@ struct Shared {
 /// A run that works now.
 #[derive(Clone, Debug)]
 pub struct Working {
-    /// Its hosts.
+    /// Its hosts with their datacenters; none before it has chosen them.
     pub hosts: Vec<(IpAddr, String)>,
-    /// MiB/s per node, as jobs to come will get it.
-    pub rate_limit: Arc<Mutex<Vec<DcLimit>>>,
+    /// Limit of its jobs.
+    pub rate_limit: RateLimit,
+}
+
+/// Makes a run known as working until it is dropped.
+pub struct Enlisted {
+    backups: Backups,
+    task: (ClusterId, TaskId),
+    rate_limit: RateLimit,
+}
+
+impl Enlisted {
+    /// Limit of the run's jobs.
+    pub fn rate_limit(&self) -> &RateLimit {
+        &self.rate_limit
+    }
+
+    /// Says on which hosts the run works.
+    pub fn set_hosts(&self, hosts: Vec<(IpAddr, String)>) {
+        if let Some(working) = self.backups.lock_working().get_mut(&self.task) {
+            working.hosts = hosts;
+        }
+    }
+}
+
+impl Drop for Enlisted {
+    fn drop(&mut self) {
+        let mut working = self.backups.lock_working();
+        // A run that ignored its stop may end while the next one works already.
+        if working.get(&self.task).is_some_and(|w| w.rate_limit.is(&self.rate_limit)) {
+            working.remove(&self.task);
+        }
+    }
 }
 
 impl Backups {
@@ -92,8 +123,20 @@ impl Backups {
         &self.shared.metrics
     }
 
-    /// Runs that work now.
-    pub fn working(&self) -> MutexGuard<'_, HashMap<(ClusterId, TaskId), Working>> {
+    /// Makes a run of a task known as working.
+    pub fn enlist(&self, cluster: ClusterId, task: TaskId) -> Enlisted {
+        let rate_limit = RateLimit::default();
+        let working = Working { hosts: Vec::new(), rate_limit: rate_limit.clone() };
+        self.lock_working().insert((cluster, task), working);
+        Enlisted { backups: self.clone(), task: (cluster, task), rate_limit }
+    }
+
+    /// The run of a task that works now.
+    pub fn working(&self, cluster: ClusterId, task: TaskId) -> Option<Working> {
+        self.lock_working().get(&(cluster, task)).cloned()
+    }
+
+    fn lock_working(&self) -> MutexGuard<'_, HashMap<(ClusterId, TaskId), Working>> {
         self.shared.working.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

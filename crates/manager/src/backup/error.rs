@@ -106,6 +106,16 @@ pub enum BackupError {
         /// `<host>: <keyspace>.<table>: <file>`.
         files: Vec<String>,
     },
+    /// Hosts of a run did not take a new rate limit, which is stored (`sctool backup control`).
+    #[error(
+        "the rate limit is stored, but hosts of the running backup do not have it yet, they get it when they answer \
+         again: {}",
+        failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    )]
+    RateLimit {
+        /// One per host.
+        failures: Vec<HostFailure>,
+    },
     /// Everything that needs no reaction but a person's.
     #[error("{0}")]
     Other(String),
@@ -186,6 +196,7 @@ impl BackupError {
             | Self::Tag(_)
             | Self::Purge(_)
             | Self::BitRot { .. }
+            | Self::RateLimit { .. }
             | Self::Other(_) => false,
         }
     }

@@ -25,6 +25,7 @@ pub mod properties;
 pub mod publish;
 pub mod purge;
 pub mod purge_plan;
+pub mod rate_limit;
 pub mod remote_dir;
 pub mod resume;
 pub mod retain;

@@ -291,7 +291,8 @@ pub fn restrict<T: Clone>(list: &[T], dc: impl Fn(&T) -> Option<&str>, selected:
     list.iter().filter(|e| dc(e).is_none_or(|d| selected.iter().any(|s| s == d))).cloned().collect()
 }
 
-fn check_datacenters<'a>(
+/// Demands that every datacenter that a list names exists.
+pub(super) fn check_datacenters<'a>(
     what: &'static str,
     named: impl Iterator<Item = Option<&'a str>>,
     all: &BTreeSet<String>,

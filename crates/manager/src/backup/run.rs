@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use common::api::manager::Unit;
@@ -21,6 +21,7 @@ use super::Backups;
 use super::error::{BackupError, all_hosts};
 use super::locks::UploadGuard;
 use super::properties::BackupProperties;
+use super::rate_limit::RateLimit;
 use super::target::Node;
 use crate::agent_client::{Agent, AgentClient};
 use crate::hosts::on_hosts;
@@ -54,8 +55,8 @@ pub struct Run {
     pub stop: StopSignal,
     /// Time of day.
     pub clock: Clock,
-    /// MiB/s per node; may change while the run works.
-    pub rate_limit: Arc<Mutex<Vec<DcLimit>>>,
+    /// Limit of the jobs; may change while the run works.
+    pub rate_limit: RateLimit,
     /// Rows of tables by host, unit and table: the run is their only writer.
     pub rows: Mutex<HashMap<(String, usize, String), ProgressRow>>,
 }
@@ -258,12 +259,6 @@ impl Run {
     pub async fn put_rows(&self, node: &Node, rows: Vec<ProgressRow>) -> Result<(), BackupError> {
         self.remember(node, &rows);
         Ok(self.backups.store().put_backup_progress(self.key, rows).await?)
-    }
-
-    /// The rate limit of a node's jobs as the agent takes it: MiB/s, 0 for none.
-    pub fn rate_of(&self, node: &Node) -> u64 {
-        let limits = self.rate_limit.lock().unwrap_or_else(PoisonError::into_inner);
-        DcLimit::for_dc(&limits, &node.host.dc).unwrap_or(0)
     }
 
     /// Tells the operator something about this backup: in the log and in its progress.

@@ -5,15 +5,15 @@ use common::ids::{ClusterId, RunId, TaskId};
 use common::units::DcLimit;
 use futures::future::BoxFuture;
 use serde_json::Value;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, info, info_span};
 
 use super::backups::Backups;
 use super::delete::delete_local_snapshots;
-use super::error::BackupError;
-use super::properties::{BackupProperties, PropertiesError};
+use super::error::{BackupError, HostFailure};
+use super::properties::{BackupProperties, check_datacenters};
 use super::target::{self, Target};
 use super::{progress, workflow};
-use crate::agent_client::{HostError, Patience};
+use crate::agent_client::Patience;
 use crate::cluster::topology::members;
 use crate::hosts::at_most;
 use crate::scheduler::{Clock, Properties, RunContext, RunError, Runner};
@@ -137,13 +137,21 @@ impl Runner for BackupRunner {
         serde_json::to_value(BackupProgress::default()).unwrap_or_default()
     }
 
-    fn set_rate_limit<'a>(
+    fn check_rate_limit<'a>(
+        &'a self,
+        cluster: ClusterId,
+        limits: &'a [DcLimit],
+    ) -> BoxFuture<'a, Result<(), RunError>> {
+        Box::pin(async move { self.check_limits(cluster, limits).await.map_err(run_error) })
+    }
+
+    fn change_rate_limit<'a>(
         &'a self,
         cluster: ClusterId,
         task: TaskId,
         limits: &'a [DcLimit],
     ) -> BoxFuture<'a, Result<(), RunError>> {
-        Box::pin(async move { self.change_rate_limit(cluster, task, limits).await.map_err(run_error) })
+        Box::pin(async move { self.change_limits(cluster, task, limits).await.map_err(run_error) })
     }
 
     fn run<'a>(&'a self, context: RunContext) -> BoxFuture<'a, Result<(), RunError>> {
@@ -155,34 +163,32 @@ impl Runner for BackupRunner {
 }
 
 impl BackupRunner {
-    async fn change_rate_limit(
+    async fn check_limits(&self, cluster: ClusterId, limits: &[DcLimit]) -> Result<(), BackupError> {
+        let client = self.backups.clusters().client(cluster).await?.interactive();
+        let datacenters = members(&client).await?.into_iter().map(|m| m.host.dc).collect();
+        Ok(check_datacenters("rate-limit", limits.iter().map(|l| l.dc.as_deref()), &datacenters)?)
+    }
+
+    async fn change_limits(
         &self,
         cluster: ClusterId,
         task: TaskId,
         limits: &[DcLimit],
     ) -> Result<(), BackupError> {
+        let Some(working) = self.backups.working(cluster, task) else { return Ok(()) };
+        working.rate_limit.change(limits);
         let client = self.backups.clusters().client(cluster).await?.interactive();
-        let datacenters: Vec<String> = members(&client).await?.into_iter().map(|m| m.host.dc).collect();
-        let unknown = limits.iter().filter_map(|l| l.dc.as_ref()).find(|dc| !datacenters.contains(dc));
-        if let Some(dc) = unknown {
-            return Err(PropertiesError::UnknownDatacenter { what: "rate-limit", dc: dc.clone() }.into());
-        }
-        let Some(working) = self.backups.working().get(&(cluster, task)).cloned() else { return Ok(()) };
-        // First for jobs to come, then for those that run.
-        *working.rate_limit.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = limits.to_vec();
         let changes = working.hosts.iter().map(|(host, dc)| {
-            let rate = DcLimit::for_dc(limits, dc).unwrap_or(0);
-            let agent = client.on(*host);
-            async move { agent.set_rate_limit(rate).await.map(drop) }
+            let (agent, rate_limit) = (client.on(*host), &working.rate_limit);
+            async move {
+                let failed = rate_limit.impose(&agent, dc, None).await.err()?;
+                Some(HostFailure::new(*host, &failed.into()))
+            }
         });
         let outcomes = at_most(HOSTS_AT_ONCE, changes.collect()).await;
-        let failed: Vec<HostError> = outcomes.into_iter().filter_map(Result::err).collect();
+        let mut failures: Vec<HostFailure> = outcomes.into_iter().flatten().collect();
+        failures.sort();
         info!(%cluster, %task, ?limits, "The rate limit of a running backup is changed");
-        if failed.is_empty() {
-            return Ok(());
-        }
-        let reasons = crate::agent_client::join_hosts(&failed);
-        warn!(%cluster, %task, error = reasons, "Hosts keep their rate limit until their next table");
-        Err(BackupError::other(reasons))
+        if failures.is_empty() { Ok(()) } else { Err(BackupError::RateLimit { failures }) }
     }
 }

@@ -13,6 +13,7 @@ use super::deduplicate::{Pending, PendingTables};
 use super::error::{BackupError, HostFailure};
 use super::file_lists::{local_files, snapshot_dir};
 use super::jobs;
+use super::rate_limit::NodeLimit;
 use super::run::Run;
 use super::target::Node;
 use crate::agent_client::{Agent, split_remote_path};
@@ -83,6 +84,8 @@ async fn run_jobs(
 ) -> Result<(), BackupError> {
     let mut restarts = 0;
     let mut attached = row.job.is_some();
+    // What the agent was told by a run before this one is not known.
+    let mut limit = None;
     loop {
         let job = match row.job {
             Some(job) => job,
@@ -90,13 +93,15 @@ async fn run_jobs(
                 if restarts > 0 && nothing_left(run, agent, table, row).await? {
                     return Ok(());
                 }
-                let job = agent.move_dir(&request(run, node, table)).await?;
+                let given = run.rate_limit.of(&node.host.dc);
+                let job = agent.move_dir(&request(run, node, table, given)).await?;
+                limit = Some(given);
                 row.job = Some(job);
                 run.put_rows(node, vec![row.clone()]).await?;
                 job
             }
         };
-        match follow(run, node, agent, job, row).await? {
+        match follow(run, node, agent, job, row, limit).await? {
             None => {
                 warn!(host = %node.host.address, job, "The agent does not know its job, it was probably restarted");
                 row.job = None;
@@ -118,19 +123,22 @@ async fn run_jobs(
     }
 }
 
-/// Polls a job to its end; `None` when the agent does not know it.
+/// Polls a job to its end; `None` when the agent does not know it. Keeps the agent to the run's rate limit, of which
+/// it was told `limit`: a change may have come before the job, or when the agent did not answer.
 async fn follow(
     run: &Run,
     node: &Node,
     agent: &Agent,
     job: u64,
     row: &mut ProgressRow,
+    mut limit: Option<NodeLimit>,
 ) -> Result<Option<JobProgress>, BackupError> {
     // What was in the location before this job. For a job that this run attaches to it may count some bytes twice
     // until the table is complete.
     let base = row.skipped;
     let wait = Duration::from_secs(run.backups.config().long_polling_timeout_seconds.max(1));
     loop {
+        limit = Some(run.rate_limit.impose(agent, &node.host.dc, limit).await?);
         let Some(progress) = agent.job_progress(job, wait).await? else { return Ok(None) };
         row.uploaded = progress.uploaded.min(row.size);
         row.skipped = (base + progress.skipped).min(row.size - row.uploaded);
@@ -159,7 +167,7 @@ async fn nothing_left(
     Ok(left.is_empty())
 }
 
-fn request(run: &Run, node: &Node, table: &Pending) -> MoveDirRequest {
+fn request(run: &Run, node: &Node, table: &Pending, limit: NodeLimit) -> MoveDirRequest {
     let source = snapshot_dir(&table.entry, &run.tag.to_string());
     let target = node.location.remote_path(&run.table_dir(node, &table.entry));
     let ((src_fs, src_remote), (dst_fs, dst_remote)) =
@@ -174,7 +182,7 @@ fn request(run: &Run, node: &Node, table: &Pending) -> MoveDirRequest {
         },
         suffix: format!(".{}", run.tag),
         transfers: Some(run.properties.transfers),
-        bandwidth_rate: format!("{}M", run.rate_of(node)),
+        bandwidth_rate: format!("{}M", limit.mib_per_second),
         overwrite,
     }
 }

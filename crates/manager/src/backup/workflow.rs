@@ -1,17 +1,19 @@
 //! One backup from its properties to its end (spec backup-format.md 4, design section 3).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use common::snapshot_tag::SnapshotTag;
 use common::task::Stage;
+use common::units::DcLimit;
 use tracing::{info, warn};
 
-use super::backups::{Backups, Working};
+use super::backups::Backups;
 use super::deduplicate::PendingTables;
 use super::error::BackupError;
 use super::location::Reader;
 use super::properties::{BackupProperties, restrict};
+use super::rate_limit::RateLimit;
 use super::run::Run;
 use super::schema::Schema;
 use super::target::{self, Target};
@@ -30,12 +32,15 @@ const MAX_SEALS: u32 = 3;
 pub async fn backup(backups: &Backups, context: &RunContext) -> Result<(), BackupError> {
     let properties = BackupProperties::parse(&context.properties).map_err(as_target_error)?;
     backups.metrics().reset(context.cluster);
+    let enlisted = backups.enlist(context.cluster, context.task);
+    let rate_limit = enlisted.rate_limit().clone();
     let work = async {
+        rate_limit.begin_with(&stored_rate_limit(backups, context, &properties).await?);
         let now = context.clock.now();
         let resolved =
             target::resolve(backups, context.cluster, &properties, Patience::Background, now).await;
         let target = resolved.map_err(as_target_error)?;
-        begin(backups, context, properties, target).await
+        begin(backups, context, properties, target, rate_limit).await
     };
     let begun = tokio::select! {
         biased;
@@ -43,15 +48,26 @@ pub async fn backup(backups: &Backups, context: &RunContext) -> Result<(), Backu
         begun = work => begun?,
     };
     let Begun { run, left_over } = begun;
-    let task = (context.cluster, context.task);
-    let hosts = run.nodes.iter().map(|n| (n.host.address, n.host.dc.clone())).collect();
-    backups.working().insert(task, Working { hosts, rate_limit: run.rate_limit.clone() });
+    enlisted.set_hosts(run.nodes.iter().map(|n| (n.host.address, n.host.dc.clone())).collect());
     let outcome = make(&run, left_over).await;
     if outcome.is_err() {
         jobs::stop_all(&run).await;
     }
-    backups.working().remove(&task);
+    drop(enlisted);
     outcome
+}
+
+/// The rate limit as it is in the task now. The properties of the run were read before the run was known as working:
+/// a change in between reached neither.
+async fn stored_rate_limit(
+    backups: &Backups,
+    context: &RunContext,
+    properties: &BackupProperties,
+) -> Result<Vec<DcLimit>, BackupError> {
+    match backups.store().task(context.cluster, context.task_type, context.task).await? {
+        Some(task) => Ok(BackupProperties::parse(&task.properties).map_err(as_target_error)?.rate_limit),
+        None => Ok(properties.rate_limit.clone()),
+    }
 }
 
 fn as_target_error(error: impl Into<BackupError>) -> BackupError {
@@ -142,6 +158,7 @@ async fn begin(
     context: &RunContext,
     properties: BackupProperties,
     target: Target,
+    rate_limit: RateLimit,
 ) -> Result<Begun, BackupError> {
     let key = RunKey { cluster: context.cluster, task: context.task, run: context.run };
     let client = backups.clusters().client(context.cluster).await?;
@@ -194,7 +211,6 @@ async fn begin(
         .into_iter()
         .map(|row| ((row.host.clone(), row.unit, row.table.clone()), row))
         .collect();
-    let rate_limit = Arc::new(Mutex::new(properties.rate_limit.clone()));
     let run = Run {
         backups: backups.clone(),
         key,

@@ -2,11 +2,14 @@
 //!
 //! Texts that the client makes itself are in the tests of `sctool`.
 
+use common::api::manager::Schedule;
+use common::task::TaskType;
 use http::Method;
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::testing::{Bed, cluster, with};
+use crate::scheduler::TaskSpec;
 
 const NO_TASK: &str = "0b1c9a52-6a43-4d6b-8c6e-51b8f5a5a0de";
 const DRY_RUN: &str = "/cluster/prod/tasks/backup/target";
@@ -56,7 +59,8 @@ async fn what_does_not_exist_is_named() {
             ),
             (put.clone(), path(""), task(json!({ "location": ["s3:b"] })), 404, no_task()),
             (put.clone(), path("/start"), Value::Null, 404, doing("start")),
-            (put, path("/stop"), Value::Null, 404, doing("stop")),
+            (put.clone(), path("/stop"), Value::Null, 404, doing("stop")),
+            (put, path("/control?rate_limit=5"), Value::Null, 404, doing("control")),
             (delete, path(""), Value::Null, 404, doing("delete")),
         ],
     )
@@ -192,6 +196,60 @@ async fn a_changed_task_is_checked_like_a_new_one() {
     let expect = |message: String| format!("update task \"{id}\": {message}");
     let rows = rows.map(|(body, message)| (Method::PUT, path.clone(), body, 400, expect(message)));
     assert_refusals(&bed, rows.into()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_is_checked_like_that_of_a_new_backup() {
+    let bed = Bed::new().await;
+    let cluster = bed.add(cluster("prod")).await.parse().unwrap();
+    let spec = TaskSpec {
+        name: "nightly".into(),
+        labels: Default::default(),
+        enabled: false,
+        schedule: Schedule::default(),
+        properties: json!({ "location": ["s3:b"] }).as_object().unwrap().clone(),
+    };
+    let id = bed.manager.scheduler.create(cluster, TaskType::Backup, spec).await.unwrap().id;
+    let health = bed.get("/cluster/prod/tasks?type=healthcheck").await[0]["id"].as_str().unwrap().to_owned();
+    let control =
+        |id: &str, limit: &str| format!("/cluster/prod/task/backup/{id}/control?rate_limit={limit}");
+    let (put, id) = (Method::PUT, id.to_string());
+    assert_refusals(
+        &bed,
+        vec![
+            (
+                put.clone(),
+                control(&id, "dc1:50,dc9:1"),
+                Value::Null,
+                400,
+                format!(
+                    "control task \"{id}\": invalid rate-limit: no such datacenter dc9, sctool status shows those of \
+                     the cluster"
+                ),
+            ),
+            (
+                put.clone(),
+                control(&id, "dc1:"),
+                Value::Null,
+                400,
+                "malformed request: invalid limit \"dc1:\", the format is [dc:]<number>".into(),
+            ),
+            (
+                put.clone(),
+                control(&health, "5"),
+                Value::Null,
+                400,
+                format!("control task \"{health}\": healthcheck/{health} is no backup, only backups have a rate limit"),
+            ),
+        ],
+    )
+    .await;
+    let task = format!("/cluster/prod/task/backup/{id}");
+    assert_eq!(bed.get(&task).await["properties"]["rate_limit"], Value::Null, "nothing is stored");
+
+    let (status, _, body) = bed.call(put, &control(&id, "dc1:50,100"), Value::Null).await;
+    assert_eq!((status, body), (200, Value::Null), "no run is needed");
+    assert_eq!(bed.get(&task).await["properties"]["rate_limit"], json!(["dc1:50", "100"]));
 }
 
 /// What the manager cannot do for want of its database says what it was about.

@@ -159,11 +159,18 @@ pub trait Runner: Send + Sync + 'static {
         Value::Null
     }
 
-    /// Changes the rate limit of the run of a task that works now: on its hosts, and for jobs that it has yet
-    /// to start. The caller stores it in the task. Without a run only the limits are checked.
-    ///
-    /// An [`Invalid`](RunErrorKind::Invalid) error (unknown datacenter) means that nothing was changed.
-    fn set_rate_limit<'a>(
+    /// Whether a task may get this rate limit: an [`Invalid`](RunErrorKind::Invalid) error names what is wrong.
+    fn check_rate_limit<'a>(
+        &'a self,
+        _cluster: ClusterId,
+        _limits: &'a [DcLimit],
+    ) -> BoxFuture<'a, Result<(), RunError>> {
+        Box::pin(async { Err(RunError::invalid("this task has no rate limit")) })
+    }
+
+    /// Changes the rate limit of the run of a task that works now: on its hosts, and for jobs that it has yet to
+    /// start. The caller has stored it in the task before: a run that begins meanwhile finds it there.
+    fn change_rate_limit<'a>(
         &'a self,
         _cluster: ClusterId,
         _task: TaskId,

@@ -353,7 +353,8 @@ Deletes snapshots made by the manager from the disks of the nodes, e.g. what an 
 Nothing in the locations changes. An unfinished backup starts from scratch afterwards.";
 
 const CONTROL_LONG: &str = "\
-Changes the upload limit of a backup task at once, also of its running run, and keeps it for later runs.";
+Changes the upload limit of a backup task at once, also of its running run, and keeps it for later runs.
+Nodes that do not answer are named; the limit is kept all the same, and they get it when they answer again.";
 
 const CONTROL_EXAMPLES: &str = "\
   Slow a running backup down to 20 MiB/s per node:

@@ -12,7 +12,6 @@ use super::read::existing;
 use super::{TaskApi, TaskPath};
 use crate::rest::{ApiError, ApiResult, Context, PathParams, QueryParams, resolve};
 use crate::scheduler::TaskKey;
-use crate::scheduler::runner::RunErrorKind;
 
 /// Runs in a history when the request names no limit.
 const DEFAULT_HISTORY: i64 = 10;
@@ -54,25 +53,26 @@ pub(super) async fn control(
     let limits: Vec<DcLimit> =
         text.split(',').map(|l| l.trim().parse()).collect::<Result<_, _>>().map_err(ApiError::malformed)?;
     let what = format!("control task \"{}\"", key.id);
-    existing(&api, key).await.context(&what)?;
+    has_rate_limit(&api, key).await.context(&what)?;
     let runner = api.runners.get(key.task_type);
     let runner = runner.ok_or_else(|| ApiError::unsupported("this manager runs no backups"))?;
-    let applied = runner.set_rate_limit(key.cluster, key.id, &limits).await;
-    if let Err(error) = applied {
-        if error.kind() == RunErrorKind::Invalid {
-            return Err(ApiError::from(error).context(what));
-        }
-        // Hosts that did not take it now get it with their next job.
-        store_rate_limit(&api, key, &limits).await?;
-        return Err(ApiError::from(error).context(what));
-    }
-    store_rate_limit(&api, key, &limits).await
+    runner.check_rate_limit(key.cluster, &limits).await.context(&what)?;
+    let value: Value = limits.iter().map(DcLimit::to_string).collect();
+    api.scheduler.set_property(key, "rate_limit", value).await.context(&what)?;
+    runner.change_rate_limit(key.cluster, key.id, &limits).await.context(&what)
 }
 
-async fn store_rate_limit(api: &TaskApi, key: TaskKey, limits: &[DcLimit]) -> ApiResult<()> {
-    let value: Value = limits.iter().map(DcLimit::to_string).collect();
-    api.scheduler.set_property(key, "rate_limit", value).await?;
-    Ok(())
+/// Demands that the task exists and is a backup.
+async fn has_rate_limit(api: &TaskApi, key: TaskKey) -> ApiResult<()> {
+    let missing = match existing(api, key).await {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    let other = api.store.tasks(key.cluster).await?.into_iter().find(|task| task.id == key.id);
+    Err(other.map_or(missing, |task| {
+        let reference = format!("{}/{}", task.task_type, task.id);
+        ApiError::invalid(format!("{reference} is no backup, only backups have a rate limit"))
+    }))
 }
 
 /// `GET .../history?limit=`.

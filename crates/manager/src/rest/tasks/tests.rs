@@ -70,10 +70,23 @@ impl Runner for Fake {
         json!({ "stage": "" })
     }
 
-    fn set_rate_limit<'a>(
+    fn change_rate_limit<'a>(
         &'a self,
         _: ClusterId,
         _: TaskId,
+        limits: &'a [DcLimit],
+    ) -> BoxFuture<'a, Result<(), RunError>> {
+        Box::pin(async move {
+            match limits {
+                [DcLimit { limit: 13, .. }] => Err(RunError::failed("stored: 192.0.2.11: no answer")),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn check_rate_limit<'a>(
+        &'a self,
+        _: ClusterId,
         limits: &'a [DcLimit],
     ) -> BoxFuture<'a, Result<(), RunError>> {
         Box::pin(async move {
@@ -439,6 +452,34 @@ async fn the_rate_limit_of_a_task_can_be_changed_live() {
     }
     let task = bed.get(&format!("/cluster/prod{path}")).await;
     assert_eq!(task["properties"]["rate_limit"], json!(["dc1:50", "100"]));
+
+    let control = format!("/cluster/prod{path}/control?rate_limit=13");
+    let (status, message) = bed.refused(Method::PUT, &control, Value::Null).await;
+    let id = path.rsplit('/').next().unwrap();
+    assert_eq!(
+        (status, message),
+        (500, format!("control task \"{id}\": stored: 192.0.2.11: no answer")),
+        "a host that does not answer is an error"
+    );
+    let task = bed.get(&format!("/cluster/prod{path}")).await;
+    assert_eq!(task["properties"]["rate_limit"], json!(["13"]), "and the limit is stored all the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_backups_have_a_rate_limit() {
+    let bed = Bed::new().await;
+    let health =
+        bed.create(json!({"type": "healthcheck", "enabled": true, "properties": {"mode": "cql"}})).await;
+    let id = health.rsplit('/').next().unwrap();
+    let control = |id: &str| format!("/cluster/prod/task/backup/{id}/control?rate_limit=5");
+    let refused = bed.refused(Method::PUT, &control(id), Value::Null).await;
+    let message =
+        format!("control task \"{id}\": healthcheck/{id} is no backup, only backups have a rate limit");
+    assert_eq!(refused, (400, message));
+    let missing = TaskId::random();
+    let refused = bed.refused(Method::PUT, &control(&missing.to_string()), Value::Null).await;
+    let message = format!("get resource: control task \"{missing}\": load task \"{missing}\": not found");
+    assert_eq!(refused, (404, message));
 }
 
 #[tokio::test(start_paused = true)]
