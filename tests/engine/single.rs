@@ -1,12 +1,13 @@
 //! Downloads, single files, and what else is done to a bucket.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use scylla_manager_agent::config::S3Provider;
 use scylla_manager_agent::storage::{Depth, ObjectPath, Place, StorageError};
 use scylla_manager_agent::transfer::CopyPaths;
-use testbed::s3::{Calls, Fault, RequestKind, Rule};
+use testbed::s3::{Calls, Fault, Gate, RequestKind, Rule};
 
 use crate::support::{DIR, MIB, Rig, bytes, names};
 
@@ -81,6 +82,38 @@ async fn single_files_are_copied_moved_and_put() {
     let pieces: Vec<_> = large.chunks(700_001).map(|c| Ok(bytes::Bytes::copy_from_slice(c))).collect();
     engine.put(&context, &remote, None, futures::stream::iter(pieces)).await.unwrap();
     assert_eq!(rig.object("m.json").unwrap(), large);
+}
+
+/// Contents are received only as far as there is room for them, and nobody who waits for room holds some.
+#[tokio::test]
+async fn contents_of_unknown_length_wait_for_the_budget() {
+    // Parts of the smallest size fill the smallest budget.
+    const PARTS: usize = 8;
+    let rig = Rig::new(S3Provider::Aws).await;
+    let gate = Gate::default();
+    rig.server.faults.add(Rule::new(Fault::Hold(gate.clone())).on(&[RequestKind::UploadPart]));
+    let content = bytes::Bytes::from(bytes(7, 11 * MIB));
+    let received = AtomicUsize::new(0);
+    let context = rig.jobs.call();
+    let puts = (0..2 * PARTS + 4).map(|n| {
+        let pieces = (0..11).map(|at| {
+            received.fetch_add(MIB, Ordering::Relaxed);
+            Ok(content.slice(at * MIB..(at + 1) * MIB))
+        });
+        let (to, engine, context) = (rig.place("s3", &format!("{DIR}/put-{n}")), &rig.engine, &context);
+        async move { engine.put(context, &to, None, futures::stream::iter(pieces)).await }
+    });
+    let look = async {
+        assert!(gate.reached(PARTS, Duration::from_secs(30)).await, "the whole budget is sent at once");
+        let received = received.load(Ordering::Relaxed);
+        gate.open();
+        assert!(received <= 40 * MIB, "{received} bytes were received for a budget of 40 MiB");
+    };
+    let (outcomes, ()) = futures::future::join(futures::future::join_all(puts), look).await;
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        outcome.unwrap();
+        assert!(rig.object(&format!("put-{n}")).unwrap() == content, "put {n}");
+    }
 }
 
 #[tokio::test]

@@ -111,7 +111,10 @@ impl Engine {
         let rules = to.store.part_rules();
         let part_size = rules.chunk.min(self.buffers.budget() / 8).max(rules.min_part);
         let mut content = Blocks::new(content);
-        let first = content.next(self, part_size, to).await?;
+        // One byte more than announced, so that too many are noticed.
+        let room =
+            |received: u64| length.map_or(part_size, |all| part_size.min(all.saturating_sub(received) + 1));
+        let first = content.next(self, room(0), to).await?;
         let whole = first.length() < part_size || length == Some(part_size);
         if whole {
             check_length(to, length, first.length())?;
@@ -130,7 +133,9 @@ impl Engine {
                 crc32.combine(&crc32fast::Hasher::new_with_initial_len(part.crc32, part.length()));
                 size += part.length();
                 index += 1;
-                part = content.next(self, part_size, to).await?;
+                // The part goes before there is room for the next: who waits holds nothing that others wait for.
+                drop(part);
+                part = content.next(self, room(size), to).await?;
             }
             check_length(to, length, size)?;
             upload.finish(crc32.finalize()).await
@@ -281,11 +286,13 @@ impl<S: Stream<Item = std::io::Result<Bytes>>> Blocks<S> {
         Self { stream: Box::pin(stream), left: Bytes::new() }
     }
 
-    /// The next `size` bytes, fewer at the end, none after it.
+    /// The next `size` bytes, fewer at the end, none after it. They are read into a buffer of the engine's budget.
     async fn next(&mut self, engine: &Engine, size: u64, to: &Place) -> Result<Payload> {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let mut collected: Vec<u8> = Vec::new();
-        while collected.len() < size {
+        let mut buffer = engine.buffers.take(size).await;
+        let space = buffer.space(size);
+        let mut filled = 0;
+        while filled < size {
             if self.left.is_empty() {
                 match self.stream.try_next().await {
                     Ok(Some(bytes)) => self.left = bytes,
@@ -293,11 +300,11 @@ impl<S: Stream<Item = std::io::Result<Bytes>>> Blocks<S> {
                     Err(error) => return Err(StorageError::io("receive", to.path.as_str(), error)),
                 }
             }
-            let take = self.left.len().min(size - collected.len());
-            collected.extend_from_slice(&self.left.split_to(take));
+            let take = self.left.len().min(size - filled);
+            space[filled..filled + take].copy_from_slice(&self.left.split_to(take));
+            filled += take;
         }
-        let mut buffer = engine.buffers.take(collected.len()).await;
-        buffer.space(collected.len()).copy_from_slice(&collected);
+        buffer.space(filled);
         let hashes = to.store.wants();
         crate::storage::local::blocking(move || Ok(Payload::new(buffer.freeze(), hashes))).await
     }
