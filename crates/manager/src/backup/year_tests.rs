@@ -13,7 +13,7 @@ use common::snapshot_tag::SnapshotTag;
 use common::task::{TaskStatus, TaskType};
 use futures::future::BoxFuture;
 use prometheus::Registry;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -131,13 +131,11 @@ impl Year {
 fn spec(days: i64, keep: i64) -> TaskSpec {
     let schedule =
         json!({ "start_date": BEGIN, "interval": format!("{days}d"), "num_retries": 3, "retry_wait": "10m" });
-    let Value::Object(properties) = json!({ "location": ["s3:b"], "retention": keep }) else {
-        unreachable!()
-    };
+    let properties = json!({ "location": ["s3:b"], "retention": keep });
     TaskSpec {
         enabled: true,
         schedule: serde_json::from_value(schedule).unwrap(),
-        properties,
+        properties: serde_json::from_value(properties).unwrap(),
         ..TaskSpec::default()
     }
 }
