@@ -5,6 +5,7 @@ mod cluster;
 mod command_line;
 mod fake;
 mod files;
+mod flags;
 mod follow;
 mod legacy;
 mod tasks;
