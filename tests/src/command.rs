@@ -4,4 +4,5 @@ pub mod admin;
 pub mod bench_scale;
 pub mod demo;
 pub mod exec;
+pub mod manual;
 pub mod up;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use common::location::Location;
 use common::logging::{LogLevel, LogMode, LogSettings};
 use tokio::runtime::Runtime;
@@ -26,12 +26,28 @@ const THREADS_BUDGET: Duration = Duration::from_secs(1);
 /// Threads that help: reading and hashing happen elsewhere, these wait for sockets.
 const USEFUL_WORKERS: usize = 4;
 
+const EXAMPLES: &str = "\
+Examples:
+  As systemd starts it:
+    scylla-manager-agent
+  With settings of its own over those of all nodes:
+    scylla-manager-agent -c all-nodes.yaml -c this-node.yaml";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  Can this node use the bucket?
+    scylla-manager-agent check-location -L s3:my-backups
+  As whom, with credentials from where, and what is refused?
+    scylla-manager-agent check-location --debug -L s3:my-backups";
+
 /// Runs beside each Scylla node: passes the manager's calls on to it and moves its backup files.
 #[derive(Debug, Parser)]
 #[command(
     name = "scylla-manager-agent",
     disable_version_flag = true,
-    after_help = "Without a subcommand the daemon starts and runs until SIGINT or SIGTERM."
+    long_about = "Runs beside each Scylla node: passes the manager's calls on to it and moves its backup files.\n\n\
+                  Without a subcommand the daemon starts and runs until SIGINT or SIGTERM.",
+    after_help = EXAMPLES
 )]
 struct Arguments {
     #[command(flatten)]
@@ -55,6 +71,10 @@ struct ConfigFiles {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check whether this node can back up to a location; silent when it can.
+    ///
+    /// Tries each operation that a backup needs on objects of its own, and removes them. Ends with status 1 if one is
+    /// refused.
+    #[command(after_help = CHECK_EXAMPLES)]
     CheckLocation {
         #[command(flatten)]
         config: ConfigFiles,
@@ -80,6 +100,11 @@ enum Failure {
     Startup(#[from] StartupError),
     #[error(transparent)]
     Check(#[from] CheckError),
+}
+
+/// What can be typed, for man pages and the command reference.
+pub fn command_line() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the program with its arguments, the program name left out, to its end.

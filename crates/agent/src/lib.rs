@@ -30,4 +30,4 @@ pub mod tls;
 pub mod transfer;
 pub mod upstream;
 
-pub use command_line::main_with;
+pub use command_line::{command_line, main_with};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -18,14 +18,27 @@ const ONE_WISH: Duration = Duration::from_secs(1);
 /// Limit for work on threads that cannot be cancelled, at the very end.
 const LAST_WORK: Duration = Duration::from_secs(5);
 
+const EXAMPLES: &str = "\
+Examples:
+  As systemd starts it:
+    scylla-manager
+  With another configuration, for a try:
+    scylla-manager -c ./scylla-manager.yaml";
+
+const UPDATES_EXAMPLES: &str = "\
+Examples:
+  scylla-manager check-for-updates";
+
 /// Central daemon of Scylla Manager: keeps clusters and tasks, runs the schedule, drives the agents.
 #[derive(Debug, Parser)]
 #[command(
     name = "scylla-manager",
     version = common::version::VERSION,
     disable_version_flag = true,
-    after_help = "Without a subcommand the daemon starts and runs until SIGINT or SIGTERM.\n\
-                  Talk to it with sctool; see sctool --help."
+    long_about = "Central daemon of Scylla Manager: keeps clusters and tasks, runs the schedule, drives the agents.\n\n\
+                  Without a subcommand the daemon starts and runs until SIGINT or SIGTERM. Talk to it with sctool; see \
+                  sctool --help.",
+    after_help = EXAMPLES
 )]
 struct Arguments {
     /// Configuration file; repeat it or separate several by commas, later files win key by key.
@@ -43,7 +56,13 @@ struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Subcommand {
     /// Accepted for compatibility; this program never contacts a vendor.
+    #[command(after_help = UPDATES_EXAMPLES)]
     CheckForUpdates,
+}
+
+/// What can be typed, for man pages and the command reference.
+pub fn command_line() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the program with its arguments, the program name left out, to its end.

@@ -16,7 +16,7 @@ mod state;
 pub mod store;
 mod tls;
 
-pub use command_line::main_with;
+pub use command_line::{command_line, main_with};
 pub use common::secret::Secret;
 pub use run::{Assembled, DaemonError, assemble, run};
 pub use state::Manager;

@@ -31,6 +31,11 @@ use crate::env::Env;
 use crate::error::CliError;
 pub use crate::exit::Exit;
 
+/// What can be typed, for man pages and the command reference.
+pub fn command_line() -> Command {
+    cli::tree()
+}
+
 /// Runs one command line, `args` without the program name.
 pub async fn run(
     args: &[String],

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use testbed::command::admin::{self, DEFAULT_ADMIN};
 use testbed::command::exec::{self, ProgramName};
-use testbed::command::{bench_scale, demo, up};
+use testbed::command::{bench_scale, demo, manual, up};
 
 /// Runs backups of a simulated Scylla cluster on this machine
 #[derive(Parser)]
@@ -29,6 +29,8 @@ enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(Bench),
+    /// Write man pages, completion scripts and the command reference
+    Manual(manual::ManualOptions),
     /// Be one of the programs: agent, manager or sctool
     #[command(disable_help_flag = true)]
     Exec {
@@ -96,6 +98,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Write(options) => write(options).await,
         Command::Bench(Bench::Upload(args)) => testbed::bench_upload::run(*args).await,
         Command::Bench(Bench::Scale(options)) => bench_scale::run(options).await,
+        Command::Manual(options) => manual::run(options).await,
         Command::Exec { .. } => unreachable!("main runs this one without a runtime"),
     }
 }

@@ -108,6 +108,7 @@ pub struct Status {
 
 pub fn command() -> Command {
     group("cluster", "Add, change, delete and list clusters")
+        .after_help("  sctool cluster list\n  sctool cluster add --help")
         .subcommand(
             leaf::<ClusterAdd>("add", "Add a cluster", ADD_LONG)
                 .override_usage("--host <IP> [--name <alias>] [--auth-token <token>] [flags]")

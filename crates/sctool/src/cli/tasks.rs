@@ -269,20 +269,29 @@ pub fn commands() -> Vec<Command> {
 
 /// The 2.x spelling: hidden from help, each child with the hint of its deprecation note.
 pub fn legacy() -> Command {
-    let reference = "--cluster <id|name> [flags] <type>/<id>";
+    let task = |name: &'static str, command: Command, arguments: &str| {
+        let usage = if name == "list" { "[flags]" } else { "--cluster <id|name> [flags] <type>/<id>" };
+        command.override_usage(usage).after_help(format!("  sctool task {name} -c prod-cluster{arguments}"))
+    };
+    let id = " backup/3208ff15-6e8f-48b2-875c-d3c73f545410";
     group("task", "Commands of 2.x, kept for scripts")
         .hide(true)
-        .subcommand(leaf_with::<LegacyList>("list", "Show the tasks").override_usage("[flags]"))
-        .subcommand(leaf_with::<Start>("start", "Start a task now").override_usage(reference))
-        .subcommand(leaf_with::<LegacyStop>("stop", "Stop a running task").override_usage(reference))
-        .subcommand(leaf_with::<Progress>("progress", "Show how far a run is").override_usage(reference))
-        .subcommand(
-            leaf_with::<LegacyHistory>("history", "Show the last runs of a task").override_usage(reference),
-        )
-        .subcommand(
-            leaf_with::<LegacyUpdate>("update", "Change the schedule of a task").override_usage(reference),
-        )
-        .subcommand(leaf_with::<LegacyDelete>("delete", "Delete a task").override_usage(reference))
+        .after_help("  sctool task list -c prod-cluster")
+        .subcommand(task("list", leaf_with::<LegacyList>("list", "Show the tasks"), ""))
+        .subcommand(task("start", leaf_with::<Start>("start", "Start a task now"), id))
+        .subcommand(task("stop", leaf_with::<LegacyStop>("stop", "Stop a running task"), id))
+        .subcommand(task("progress", leaf_with::<Progress>("progress", "Show how far a run is"), id))
+        .subcommand(task(
+            "history",
+            leaf_with::<LegacyHistory>("history", "Show the last runs of a task"),
+            id,
+        ))
+        .subcommand(task(
+            "update",
+            leaf_with::<LegacyUpdate>("update", "Change the schedule of a task"),
+            &format!("{id} -s now+3h"),
+        ))
+        .subcommand(task("delete", leaf_with::<LegacyDelete>("delete", "Delete a task"), id))
 }
 
 /// The note that a `task` command prints first; `None` for all others (spec/sctool.md 2.20).
