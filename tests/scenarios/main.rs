@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_locations;
 mod crashes;
 mod deleting;
+mod documents;
 mod dry_run;
 mod first_backup;
 mod interruptions;

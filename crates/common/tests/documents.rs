@@ -69,17 +69,31 @@ fn the_architecture_names_every_crate_and_its_way_in() {
     assert!(named.iter().filter(|t| is_path(t)).count() > 40, "paths are not recognised any more");
 }
 
+/// What a heading is called behind the `#` of a link.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let headings = text
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')));
+    headings.map(|heading| {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    })
+}
+
 #[test]
 fn links_between_the_documents_work() {
     let mut broken = BTreeSet::new();
     for file in documents().unwrap() {
         let text = read(&file);
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = target.split('#').next().unwrap_or_default();
-            if path.is_empty() || path.contains("://") {
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            if path.contains("://") {
                 continue;
             }
-            if !file.parent().unwrap().join(path).exists() {
+            let linked = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            let works =
+                linked.exists() && (heading.is_empty() || anchors(&read(&linked)).any(|a| a == heading));
+            if !works {
                 broken.insert(format!("{}: {target}", file.display()));
             }
         }
@@ -140,4 +154,40 @@ fn calls_in_the_api_document_exist() {
     }
     assert!(seen > 20, "rows of calls are not recognised any more");
     assert!(wrong.is_empty(), "docs/api.md differs from the contracts: {wrong:#?}");
+}
+
+/// Every setting of the packaged files, commented or not, as `section.key`.
+fn settings(yaml: &str) -> Vec<String> {
+    let mut sections: Vec<(usize, String)> = Vec::new();
+    let mut found = Vec::new();
+    for line in yaml.lines() {
+        let bare = line.trim_start();
+        let setting = bare.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(bare);
+        let Some((key, value)) = setting.split_once(':').filter(|_| !bare.starts_with("# ")) else {
+            continue;
+        };
+        let indent = line.len() - bare.len();
+        sections.retain(|(outer, _)| *outer < indent);
+        let path = sections.iter().map(|(_, name)| name.as_str()).chain([key]).collect::<Vec<_>>().join(".");
+        if value.trim().is_empty() {
+            sections.push((indent, key.to_owned()));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_setting_of_the_packaged_files_is_explained() {
+    let text = read(&root().join("docs/configuration.md"));
+    let (agent, manager) =
+        text.split_once("## The manager").expect("a part for the agent, and one for the manager");
+    for (file, part) in [("scylla-manager-agent.yaml", agent), ("scylla-manager.yaml", manager)] {
+        let settings = settings(&read(&root().join("dist/etc").join(file)));
+        assert!(settings.len() > 25, "{file}: settings are not recognised any more: {settings:?}");
+        let explained: BTreeSet<&str> = quoted(part).collect();
+        let missing: Vec<&String> = settings.iter().filter(|key| !explained.contains(key.as_str())).collect();
+        assert!(missing.is_empty(), "docs/configuration.md does not explain {missing:?} of {file}");
+    }
 }
