@@ -1,8 +1,10 @@
 //! The commands of the `testbed` executable.
 
 pub mod admin;
+pub mod bench_control;
 pub mod bench_scale;
 pub mod demo;
 pub mod exec;
 pub mod manual;
+mod measure;
 pub mod up;

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use tokio::time::Instant;
 
+use super::measure::{Figure, memory_peak, reset_memory_peak};
 use crate::cluster::{ClusterBuilder, KeyspaceSpec, TableSpec};
 use crate::harness::{Bed, BedConfig, Deadline};
 use crate::s3::{Quirks, S3Config};
@@ -60,7 +61,7 @@ pub async fn run(options: ScaleOptions) -> anyhow::Result<()> {
     let (manager, agents) = bed.pids();
     let agent = agents.first().copied().flatten();
     for pid in [manager, agent].into_iter().flatten() {
-        reset_peak(pid)?;
+        reset_memory_peak(pid)?;
     }
     bed.own_s3().counters.reset();
     println!("Second backup, nothing changed ...");
@@ -76,26 +77,17 @@ pub async fn run(options: ScaleOptions) -> anyhow::Result<()> {
         .filter(|key| !key.ends_with("manifest.json"))
         .count();
     ensure!(sent == 0, "{sent} SSTable files were sent although nothing had changed");
-    println!("  seconds:              {seconds:.1}  (wanted: at most 30)");
-    println!("  requests to S3:       {}", counters.total().requests);
+    println!("  requests to S3: {}", counters.total().requests);
     for (kind, count) in counters.by_kind() {
         println!("    {:<22}{}", kind.to_string(), count.requests);
     }
-    println!("  peak memory, agent:   {}  (wanted: at most 96 MiB)", shown_peak(agent)?);
-    println!("  peak memory, manager: {}  (wanted: at most 128 MiB)", shown_peak(manager)?);
+    let peak = |pid: Option<u32>| memory_peak(pid.context("the process is gone")?);
+    for figure in [
+        Figure { what: "time", measured: seconds, at_most: 30.0, unit: "s" },
+        Figure { what: "agent, peak memory", measured: peak(agent)?, at_most: 96.0, unit: "MiB" },
+        Figure { what: "manager, peak memory", measured: peak(manager)?, at_most: 128.0, unit: "MiB" },
+    ] {
+        println!("{}", figure.line());
+    }
     bed.shutdown().await
-}
-
-/// Makes the kernel count the peak of a process from now on.
-fn reset_peak(pid: u32) -> anyhow::Result<()> {
-    std::fs::write(format!("/proc/{pid}/clear_refs"), "5")
-        .with_context(|| format!("reset the memory peak of process {pid}"))
-}
-
-fn shown_peak(pid: Option<u32>) -> anyhow::Result<String> {
-    let pid = pid.context("the process is gone")?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("read the memory peak")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().context("parse VmHWM")?;
-    Ok(format!("{:.1} MiB", kib / 1024.0))
 }
