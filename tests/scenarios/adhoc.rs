@@ -3,7 +3,7 @@
 use regex::Regex;
 use testbed::harness::{Bed, Deadline};
 
-use crate::support::{HELD, config_with_own_s3, hold_uploads, listed, small};
+use crate::support::{HELD, config, hold_uploads, listed, small};
 
 const ENDED: Deadline = Deadline::seconds(20);
 
@@ -17,7 +17,7 @@ async fn printed_id(bed: &Bed) -> anyhow::Result<String> {
 
 #[tokio::test]
 async fn the_printed_id_goes_with_every_command() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(2))).await?;
+    let mut bed = Bed::start(config(small(2))).await?;
     let gate = hold_uploads(&bed);
     let task = printed_id(&bed).await?;
     assert!(gate.reached(2, HELD).await, "no upload began\n{}", bed.log_tails());
@@ -58,7 +58,7 @@ async fn legacy(bed: &Bed, words: &[&str]) -> anyhow::Result<String> {
 
 #[tokio::test]
 async fn the_printed_id_goes_with_the_commands_of_2_x() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(1))).await?;
+    let mut bed = Bed::start(config(small(1))).await?;
     let gate = hold_uploads(&bed);
     let task = printed_id(&bed).await?;
     assert!(gate.reached(1, HELD).await, "no upload began\n{}", bed.log_tails());

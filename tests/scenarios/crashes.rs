@@ -3,7 +3,7 @@
 use testbed::harness::{Bed, Deadline};
 use testbed::s3::{Fault, Gate, RequestKind, Rule};
 
-use crate::support::{HELD, config_with_own_s3, small};
+use crate::support::{HELD, config, small};
 
 /// A request that a stage makes: name of the moment, kinds, key.
 type Moment = (&'static str, &'static [RequestKind], &'static str);
@@ -33,7 +33,7 @@ async fn crash_at(bed: &mut Bed, task: &str, moment: &Moment, victim: Victim) ->
     bed.cluster.flush("shop", "carts").await?;
     bed.cluster.compact("shop", "orders").await?;
     let gate = Gate::default();
-    bed.own_s3().faults.add(Rule::new(Fault::Hold(gate.clone())).on(kinds).key(key));
+    bed.faults().add(Rule::new(Fault::Hold(gate.clone())).on(kinds).key(key));
     bed.start_task(task).await?;
     assert!(gate.reached(1, HELD).await, "no request for a {name} came\n{}", bed.log_tails());
     if victim != Victim::Agents {
@@ -43,7 +43,7 @@ async fn crash_at(bed: &mut Bed, task: &str, moment: &Moment, victim: Victim) ->
         (0..bed.cluster.nodes().len()).try_for_each(|agent| bed.kill_agent(agent))?;
     }
     gate.open();
-    bed.own_s3().faults.clear();
+    bed.faults().clear();
     if victim != Victim::Manager {
         for agent in 0..bed.cluster.nodes().len() {
             bed.start_agent(agent).await?;
@@ -71,7 +71,7 @@ async fn settle(bed: &mut Bed, task: &str) -> anyhow::Result<()> {
 }
 
 async fn crash_at_every_moment(victim: Victim) -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(2))).await?;
+    let mut bed = Bed::start(config(small(2))).await?;
     let (task, _) = bed.backup(&["--retention", "1"]).await?;
     for moment in MOMENTS {
         crash_at(&mut bed, &task, moment, victim).await?;

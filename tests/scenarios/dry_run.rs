@@ -5,7 +5,7 @@ use serde_json::json;
 use testbed::cluster::{ClusterBuilder, KeyspaceSpec};
 use testbed::harness::Bed;
 
-use crate::support::config_with_own_s3;
+use crate::support::config;
 
 const NOTICE: &str = "NOTICE: dry run mode, backup is not scheduled\n\n";
 
@@ -18,15 +18,16 @@ fn prod_cluster() -> ClusterBuilder {
 /// Neither a task nor an object, a part of an object or a local snapshot.
 async fn assert_nothing_happened(bed: &Bed) -> anyhow::Result<()> {
     assert_eq!(bed.sctool_ok(&["tasks", "-c", "test", "-t", "backup", "--all"]).await?, "");
-    assert_eq!(bed.own_s3().store.objects(&bed.bucket), []);
-    assert_eq!(bed.own_s3().store.unfinished_uploads(&bed.bucket), 0);
+    let contents = bed.s3.contents(&bed.bucket).await?;
+    assert!(contents.objects.is_empty(), "{:?}", contents.objects);
+    assert_eq!(contents.unfinished_uploads, 0);
     assert_eq!(bed.local_snapshots().await?, []);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_dry_run_prints_the_summary_of_the_guide() -> anyhow::Result<()> {
-    let bed = Bed::start(config_with_own_s3(prod_cluster())).await?;
+    let bed = Bed::start(config(prod_cluster())).await?;
     let command = ["backup", "-c", "test", "-L", "s3:backups", "--dry-run"];
 
     let run = bed.sctool(&command).await?;
@@ -139,7 +140,7 @@ async fn a_dry_run_prints_the_summary_of_the_guide() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_dry_run_that_cannot_reach_the_location_fails_as_in_the_guide() -> anyhow::Result<()> {
-    let mut config = config_with_own_s3(prod_cluster());
+    let mut config = config(prod_cluster());
     config.agent = json!({"s3": {"secret_access_key": "rotated last night"}});
     let bed = Bed::start(config).await?;
     for bucket in ["test-bucket", "backups"] {

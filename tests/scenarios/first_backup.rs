@@ -3,7 +3,7 @@
 use testbed::cluster::{ClusterBuilder, KeyspaceSpec, TableSpec};
 use testbed::harness::Bed;
 
-use crate::support::{config, config_with_own_s3, number, sent_sstable_files, small};
+use crate::support::{config, number, sent_sstable_files, small};
 
 #[tokio::test]
 async fn a_first_backup_saves_every_table_that_holds_data_of_users() -> anyhow::Result<()> {
@@ -40,9 +40,9 @@ async fn a_first_backup_saves_every_table_that_holds_data_of_users() -> anyhow::
 
 #[tokio::test]
 async fn a_second_backup_without_change_sends_no_sstable_file() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(2))).await?;
+    let mut bed = Bed::start(config(small(2))).await?;
     let (task, _) = bed.backup(&[]).await?;
-    bed.own_s3().counters.reset();
+    bed.counters().reset();
 
     bed.backup_again(&task, 2).await?;
 
@@ -55,12 +55,12 @@ async fn a_second_backup_without_change_sends_no_sstable_file() -> anyhow::Resul
 
 #[tokio::test]
 async fn a_backup_after_flush_and_compaction_sends_the_new_sstables_only() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(2))).await?;
+    let mut bed = Bed::start(config(small(2))).await?;
     let (task, _) = bed.backup(&[]).await?;
     bed.cluster.write_rows("shop", "carts", 20)?;
     bed.cluster.flush("shop", "carts").await?;
     bed.cluster.compact("shop", "orders").await?;
-    bed.own_s3().counters.reset();
+    bed.counters().reset();
 
     bed.backup_again(&task, 2).await?;
 

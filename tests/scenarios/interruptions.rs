@@ -2,11 +2,11 @@
 
 use testbed::harness::{Bed, Deadline};
 
-use crate::support::{HELD, config_with_own_s3, hold_uploads, number, small};
+use crate::support::{HELD, config, hold_uploads, number, small};
 
 /// A cluster registered, a backup running and standing at the gate in mid-upload.
 async fn bed_in_mid_upload() -> anyhow::Result<(Bed, String, testbed::s3::Gate)> {
-    let bed = Bed::start(config_with_own_s3(small(2))).await?;
+    let bed = Bed::start(config(small(2))).await?;
     let gate = hold_uploads(&bed);
     let task = bed.create_backup(&[]).await?;
     assert!(gate.reached(2, HELD).await, "no upload began\n{}", bed.log_tails());

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, FixedOffset, SecondsFormat, TimeDelta, Timelike, Utc, Weekday};
 use testbed::harness::{Bed, Deadline, wait_for};
 
-use crate::support::{HELD, config, config_with_own_s3, hold_uploads, listed, next, small};
+use crate::support::{HELD, config, hold_uploads, listed, next, small};
 
 /// The start date of the guide.
 const BEGIN: &str = "2019-12-09T15:16:05Z";
@@ -84,7 +84,7 @@ async fn a_task_is_deferred() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn daily_weekly_and_monthly_backups_that_meet_queue_and_none_fails() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(2))).await?;
+    let mut bed = Bed::start(config(small(2))).await?;
     let gate = hold_uploads(&bed);
     let mut tasks = Vec::new();
     for (interval, retention) in [("24h", "7"), ("7d", "2"), ("30d", "1")] {

@@ -11,7 +11,7 @@ use testbed::cluster::{ClusterBuilder, CqlTls, KeyspaceSpec, SimCluster, TableSp
 use testbed::harness::{Bed, BedConfig};
 use testbed::node::SimNode;
 
-use crate::support::config_with_own_s3;
+use crate::support::config;
 
 const USER: &str = "scylla_admin";
 const PASSWORD: &str = "correct horse";
@@ -28,7 +28,7 @@ fn cluster() -> ClusterBuilder {
 /// The cluster demands a client certificate too, and the manager knows the login.
 fn with_credentials() -> BedConfig {
     let cluster = cluster().cql_tls(CqlTls::ClientCertificate);
-    BedConfig { cql: Some((USER.to_owned(), PASSWORD.to_owned())), ..config_with_own_s3(cluster) }
+    BedConfig { cql: Some((USER.to_owned(), PASSWORD.to_owned())), ..config(cluster) }
 }
 
 /// Tells the manager a client certificate. Before, a dry run says which one is missing.
@@ -56,8 +56,7 @@ async fn schema_file(bed: &Bed, tag: &str) -> anyhow::Result<Vec<Value>> {
     let listed = bed.sctool_ok(&["backup", "files", "-c", "test", "--snapshot-tag", tag]).await?;
     assert_eq!(listed.lines().next(), Some(format!("s3://{}/{key} \t ./", bed.bucket).as_str()));
     let mut text = String::new();
-    let object = bed.own_s3().store.object(&bed.bucket, &key);
-    let packed = object.unwrap_or_else(|| panic!("no object {key}")).blob.read()?;
+    let packed = bed.s3.object(&bed.bucket, &key).await?.unwrap_or_else(|| panic!("no object {key}"));
     flate2::read::GzDecoder::new(packed.as_ref()).read_to_string(&mut text)?;
     Ok(serde_json::from_str(&text)?)
 }
@@ -115,7 +114,7 @@ const REMEDY: &str = "sctool cluster update --username --password";
 
 #[tokio::test]
 async fn without_a_password_the_backup_goes_on_and_says_what_it_lacks() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(cluster())).await?;
+    let mut bed = Bed::start(config(cluster())).await?;
     let location = bed.location();
     let dry_run = ["backup", "-c", "test", "-L", &location, "-K", "shop", "--dry-run"];
     let (task, tag) = bed.backup(&["-K", "shop"]).await?;

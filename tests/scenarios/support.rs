@@ -24,12 +24,13 @@ pub fn small(nodes: usize) -> ClusterBuilder {
     ClusterBuilder::new().dc("dc1", nodes).keyspace(keyspace)
 }
 
-/// Our programs on a cluster; may use the S3 server of the environment.
+/// Our programs on a cluster, with the S3 server of the environment if it names one: faults and counters stand before
+/// any server. Its bucket must be called `backups`, which is part of what some commands print.
 pub fn config(cluster: ClusterBuilder) -> BedConfig {
     BedConfig { allow_external: true, ..BedConfig::new(testbed(), cluster) }
 }
 
-/// As [`config`], for scenarios that need faults or counters of our own S3 server.
+/// As [`config`] with our own S3 server, for scenarios to which an object store does not matter.
 pub fn config_with_own_s3(cluster: ClusterBuilder) -> BedConfig {
     BedConfig::new(testbed(), cluster)
 }
@@ -38,13 +39,13 @@ pub fn config_with_own_s3(cluster: ClusterBuilder) -> BedConfig {
 pub fn hold_uploads(bed: &Bed) -> Gate {
     let gate = Gate::default();
     let kinds = [RequestKind::PutObject, RequestKind::UploadPart];
-    bed.own_s3().faults.add(Rule::new(Fault::Hold(gate.clone())).on(&kinds).key("*/keyspace/shop/*-Data.db"));
+    bed.faults().add(Rule::new(Fault::Hold(gate.clone())).on(&kinds).key("*/keyspace/shop/*-Data.db"));
     gate
 }
 
 /// Names of the SSTable files that were sent since the counters were reset.
 pub fn sent_sstable_files(bed: &Bed) -> Vec<String> {
-    let mut sent = bed.own_s3().counters.written_keys("backup/sst/");
+    let mut sent = bed.counters().written_keys("backup/sst/");
     sent.retain(|key| !key.ends_with("manifest.json"));
     sent
 }

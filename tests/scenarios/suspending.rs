@@ -2,7 +2,7 @@
 
 use testbed::harness::{Bed, Deadline, wait_for};
 
-use crate::support::{HELD, config_with_own_s3, hold_uploads, json, listed, small};
+use crate::support::{HELD, config, hold_uploads, json, listed, small};
 
 const ENDED: Deadline = Deadline::seconds(30);
 
@@ -15,7 +15,7 @@ async fn refused(bed: &Bed, arguments: &[&str], words: &str) -> anyhow::Result<(
 
 #[tokio::test]
 async fn a_suspended_cluster_stops_its_backup_and_starts_none() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(2))).await?;
+    let mut bed = Bed::start(config(small(2))).await?;
     let gate = hold_uploads(&bed);
     let task = bed.create_backup(&["-K", "shop"]).await?;
     assert!(gate.reached(2, HELD).await, "no upload began\n{}", bed.log_tails());
@@ -47,7 +47,7 @@ async fn a_suspended_cluster_stops_its_backup_and_starts_none() -> anyhow::Resul
 
 #[tokio::test]
 async fn a_suspend_with_a_duration_resumes_by_itself_and_starts_what_it_stopped() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(1))).await?;
+    let mut bed = Bed::start(config(small(1))).await?;
     refused(
         &bed,
         &["suspend", "-c", "test", "--on-resume-start-tasks"],

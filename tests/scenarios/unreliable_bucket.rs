@@ -4,14 +4,14 @@ use serde_json::json;
 use testbed::harness::Bed;
 use testbed::s3::{Calls, Fault, RequestKind, Rule};
 
-use crate::support::{config_with_own_s3, small};
+use crate::support::{config, small};
 
 #[tokio::test]
 async fn passing_trouble_does_not_fail_a_backup() -> anyhow::Result<()> {
-    let mut config = config_with_own_s3(small(2));
+    let mut config = config(small(2));
     config.agent = json!({"s3": {"upload_cutoff": "5M", "chunk_size": "5M"}});
     let mut bed = Bed::start(config).await?;
-    let faults = &bed.own_s3().faults;
+    let faults = bed.faults();
     faults.add(
         Rule::new(Fault::slow_down()).on(&[RequestKind::PutObject]).key("*/sst/*").calls(Calls::Every(5)),
     );
@@ -52,18 +52,18 @@ async fn passing_trouble_does_not_fail_a_backup() -> anyhow::Result<()> {
     bed.cluster.compact("shop", "carts").await?;
     bed.backup_again(&task, 2).await?;
 
-    bed.own_s3().faults.clear();
+    bed.faults().clear();
     bed.assert_invariants().await
 }
 
 #[tokio::test]
 async fn a_bucket_that_becomes_read_only_ends_the_run_and_the_next_one_continues() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(2))).await?;
+    let mut bed = Bed::start(config(small(2))).await?;
     let denied = Rule::new(Fault::access_denied())
         .on(&[RequestKind::PutObject])
         .key("*/keyspace/shop/*")
         .calls(Calls::From(5));
-    bed.own_s3().faults.add(denied);
+    bed.faults().add(denied);
 
     let task = bed.create_backup(&[]).await?;
     let ended = bed.run_ended(&task, 1).await?;
@@ -71,7 +71,7 @@ async fn a_bucket_that_becomes_read_only_ends_the_run_and_the_next_one_continues
     assert!(ended.cause.contains("AccessDenied"), "{}", ended.cause);
     bed.assert_invariants_amid_run().await?;
 
-    bed.own_s3().faults.clear();
+    bed.faults().clear();
     bed.backup_again(&task, 2).await?;
     bed.assert_invariants().await
 }

@@ -156,6 +156,7 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
         .with_context(|| format!("bind the admin port {}; choose another with --admin", options.admin))?;
     let counters = match &bed.s3 {
         S3Target::Own(server) => Some(server.counters.clone()),
+        S3Target::Relayed(_, relay) => Some(relay.counters.clone()),
         S3Target::External(_) => None,
     };
     let admin = Arc::new(Admin { cluster: bed.cluster.clone(), s3: counters });

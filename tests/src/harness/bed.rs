@@ -17,7 +17,7 @@ use super::target::{ExternalS3, S3Target};
 use super::wait::Deadline;
 use crate::cluster::{ClusterBuilder, SimCluster};
 use crate::invariants::{self, Expected, Ledger};
-use crate::s3::{S3Config, S3Server};
+use crate::s3::{Counters, Faults, S3Config, S3Relay, S3Server};
 
 /// Daemons must listen within this many seconds; a debug build on a busy machine is slow.
 const START: Deadline = Deadline::seconds(60);
@@ -162,8 +162,14 @@ impl Bed {
             (Some(external), _) => (S3Target::External(external.clone()), external.bucket),
             (None, Some(external)) => {
                 external_guard = Some(EXTERNAL_BUCKET.clone().lock_owned().await);
-                external.empty().await?;
-                (S3Target::External(external.clone()), external.bucket)
+                for bucket in config.s3.buckets.iter().skip(1) {
+                    external.create_bucket(bucket).await?;
+                    external.empty(bucket).await?;
+                }
+                external.empty(&external.bucket).await?;
+                let relay = S3Relay::start(&external.endpoint).await?;
+                let bucket = external.bucket.clone();
+                (S3Target::Relayed(external, relay), bucket)
             }
             (None, None) => {
                 let bucket = config.s3.buckets.first().cloned().unwrap_or_default();
@@ -235,15 +241,35 @@ impl Bed {
     /// Our own S3 server.
     ///
     /// # Panics
-    /// The scenario runs against an external server, where faults and counters do not exist.
+    /// The installation uses an external server.
     #[must_use]
     pub fn own_s3(&self) -> &S3Server {
         match &self.s3 {
             S3Target::Own(server) => server,
-            S3Target::External(external) => {
+            S3Target::External(external) | S3Target::Relayed(external, _) => {
                 panic!("this scenario needs our own S3 server, not {}", external.endpoint)
             }
         }
+    }
+
+    /// Rules that make requests to the object store fail, see [`S3Target::faults`].
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        self.s3.faults()
+    }
+
+    /// What the object store was asked for, see [`S3Target::counters`].
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        self.s3.counters()
+    }
+
+    /// Keys of everything in the bucket of the backups.
+    ///
+    /// # Errors
+    /// The external server does not answer.
+    pub async fn keys(&self) -> anyhow::Result<Vec<String>> {
+        Ok(self.s3.contents(&self.bucket).await?.objects.into_keys().collect())
     }
 
     fn file(&self, name: &str) -> PathBuf {

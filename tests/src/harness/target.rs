@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use bytes::Bytes;
 
 use crate::invariants::BucketContents;
-use crate::s3::S3Server;
+use crate::s3::{Counters, Faults, S3Relay, S3Server};
 
 /// How agents are told to treat a server of which nothing else is known.
 pub const DEFAULT_PROVIDER: &str = "Minio";
@@ -63,25 +65,50 @@ impl ExternalS3 {
         Client::from_conf(config)
     }
 
-    /// Deletes every object, so that a scenario starts from nothing.
+    /// Makes sure that a bucket is there.
     ///
     /// # Errors
     /// The server does not answer or refuses.
-    pub async fn empty(&self) -> anyhow::Result<()> {
+    pub async fn create_bucket(&self, bucket: &str) -> anyhow::Result<()> {
+        match self.client().create_bucket().bucket(bucket).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.into_service_error() {
+                error if error.is_bucket_already_owned_by_you() => Ok(()),
+                error => Err(error).with_context(|| format!("create the external bucket {bucket}")),
+            },
+        }
+    }
+
+    /// Deletes every object and every open upload of a bucket, so that a scenario starts from nothing.
+    ///
+    /// # Errors
+    /// The server does not answer or refuses.
+    pub async fn empty(&self, bucket: &str) -> anyhow::Result<()> {
         let client = self.client();
-        let mut pages = client.list_objects_v2().bucket(&self.bucket).into_paginator().send();
+        let mut pages = client.list_objects_v2().bucket(bucket).into_paginator().send();
         while let Some(page) = pages.next().await {
-            for key in
-                page.context("list the external bucket")?.contents().iter().filter_map(|object| object.key())
-            {
-                client
-                    .delete_object()
-                    .bucket(&self.bucket)
-                    .key(key)
-                    .send()
-                    .await
-                    .context("empty the external bucket")?;
+            let page = page.with_context(|| format!("list the external bucket {bucket}"))?;
+            let keys = page.contents().iter().filter_map(|object| object.key());
+            let objects: Vec<_> =
+                keys.map(|key| ObjectIdentifier::builder().key(key).build()).collect::<Result<_, _>>()?;
+            if objects.is_empty() {
+                continue;
             }
+            let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build()?;
+            let deleted = client.delete_objects().bucket(bucket).delete(delete).send().await;
+            let deleted = deleted.with_context(|| format!("empty the external bucket {bucket}"))?;
+            ensure!(deleted.errors().is_empty(), "{bucket} cannot be emptied: {:?}", deleted.errors());
+        }
+        let uploads = client.list_multipart_uploads().bucket(bucket).send().await.context("list uploads")?;
+        for upload in uploads.uploads() {
+            client
+                .abort_multipart_upload()
+                .bucket(bucket)
+                .set_key(upload.key.clone())
+                .set_upload_id(upload.upload_id.clone())
+                .send()
+                .await
+                .context("abort an upload")?;
         }
         Ok(())
     }
@@ -91,8 +118,10 @@ impl ExternalS3 {
 pub enum S3Target {
     /// Our own server in this process.
     Own(S3Server),
-    /// A server outside.
+    /// A server outside, as it is.
     External(ExternalS3),
+    /// A server outside, behind our fault layer.
+    Relayed(ExternalS3, S3Relay),
 }
 
 impl S3Target {
@@ -102,6 +131,7 @@ impl S3Target {
         match self {
             Self::Own(server) => server.endpoint(),
             Self::External(external) => external.endpoint.clone(),
+            Self::Relayed(_, relay) => relay.endpoint(),
         }
     }
 
@@ -110,7 +140,7 @@ impl S3Target {
     pub fn provider(&self) -> &str {
         match self {
             Self::Own(_) => DEFAULT_PROVIDER,
-            Self::External(external) => &external.provider,
+            Self::External(external) | Self::Relayed(external, _) => &external.provider,
         }
     }
 
@@ -121,7 +151,35 @@ impl S3Target {
             Self::Own(server) => {
                 (server.credentials.access_key.clone(), server.credentials.secret_key.clone())
             }
-            Self::External(external) => (external.access_key.clone(), external.secret_key.clone()),
+            Self::External(external) | Self::Relayed(external, _) => {
+                (external.access_key.clone(), external.secret_key.clone())
+            }
+        }
+    }
+
+    /// Rules that make requests fail.
+    ///
+    /// # Panics
+    /// Nothing of ours stands before the server.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        match self {
+            Self::Own(server) => &server.faults,
+            Self::Relayed(_, relay) => &relay.faults,
+            Self::External(external) => panic!("no request to {} can be made to fail", external.endpoint),
+        }
+    }
+
+    /// What was asked for.
+    ///
+    /// # Panics
+    /// Nothing of ours stands before the server.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        match self {
+            Self::Own(server) => &server.counters,
+            Self::Relayed(_, relay) => &relay.counters,
+            Self::External(external) => panic!("requests to {} are not counted", external.endpoint),
         }
     }
 
@@ -132,7 +190,30 @@ impl S3Target {
     pub async fn contents(&self, bucket: &str) -> anyhow::Result<BucketContents> {
         match self {
             Self::Own(server) => BucketContents::of_store(&server.store, bucket),
-            Self::External(external) => BucketContents::of_client(&external.client(), bucket).await,
+            Self::External(external) | Self::Relayed(external, _) => {
+                BucketContents::of_client(&external.client(), bucket).await
+            }
+        }
+    }
+
+    /// The body of one object; `None` when there is none.
+    ///
+    /// # Errors
+    /// The external server does not answer.
+    pub async fn object(&self, bucket: &str, key: &str) -> anyhow::Result<Option<Bytes>> {
+        match self {
+            Self::Own(server) => {
+                Ok(server.store.object(bucket, key).map(|object| object.blob.read()).transpose()?)
+            }
+            Self::External(external) | Self::Relayed(external, _) => {
+                match external.client().get_object().bucket(bucket).key(key).send().await {
+                    Ok(reply) => Ok(Some(reply.body.collect().await?.into_bytes())),
+                    Err(error) => match error.into_service_error() {
+                        error if error.is_no_such_key() => Ok(None),
+                        error => Err(error).with_context(|| format!("get {key}")),
+                    },
+                }
+            }
         }
     }
 }

@@ -26,6 +26,7 @@ use super::blob::Storage;
 use super::counters::Counters;
 use super::faults::{Fault, Faults};
 use super::metered::Metered;
+use super::relay::Upstream;
 use super::request::{Target, target};
 use super::store::{Quirks, Store};
 
@@ -108,7 +109,7 @@ impl S3Server {
             config.credentials.access_key.clone(),
             config.credentials.secret_key.clone(),
         ));
-        let front = Front { protocol: builder.build(), faults: Faults::default(), counters: Counters::new() };
+        let front = Front::new(Protocol::Own(builder.build()));
         let (faults, counters) = (front.faults.clone(), front.counters.clone());
         let tls = if config.tls { Some(Tls::for_address(address)?) } else { None };
         let (acceptor, certificate) = tls.map(|tls| (tls.acceptor, tls.certificate)).unzip();
@@ -149,7 +150,7 @@ impl Tls {
 }
 
 /// Serves connections until the task is dropped, and they with it.
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, front: Front) {
+pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, front: Front) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -188,11 +189,29 @@ async fn serve(io: impl Read + Write + Unpin + Send + 'static, front: Front) {
     let _ = connection.await;
 }
 
+/// What answers the requests that no fault rule has answered.
 #[derive(Clone)]
-struct Front {
-    protocol: S3Service,
-    faults: Faults,
-    counters: Counters,
+pub(super) enum Protocol {
+    /// Our own backend.
+    Own(S3Service),
+    /// Somebody else's server.
+    Upstream(Arc<Upstream>),
+}
+
+impl Protocol {
+    async fn call(&self, request: Request<Body>) -> Result<Response<Body>, HttpError> {
+        match self {
+            Self::Own(service) => service.call(request).await,
+            Self::Upstream(upstream) => upstream.call(request).await,
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Front {
+    protocol: Protocol,
+    pub(super) faults: Faults,
+    pub(super) counters: Counters,
 }
 
 /// Faults of one request, sorted by the place where they act.
@@ -231,6 +250,10 @@ impl Plan {
 }
 
 impl Front {
+    pub(super) fn new(protocol: Protocol) -> Self {
+        Self { protocol, faults: Faults::default(), counters: Counters::new() }
+    }
+
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, HttpError> {
         let target = target(request.method(), request.uri(), request.headers());
         self.counters.arrived(target.kind);
