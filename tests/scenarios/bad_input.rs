@@ -1,12 +1,12 @@
 //! Bad input: a message that names the value, the host and the remedy, exit status 1, nothing half-created.
 
-use testbed::cluster::{ClusterBuilder, KeyspaceSpec};
+use testbed::cluster::{ClusterBuilder, KeyspaceSpec, TableSpec};
 use testbed::harness::{AUTH_TOKEN, Bed, BedConfig, Deadline, SctoolRun, wait_for};
 use testbed::node::DiskFault;
 use testbed::node::faults::{Action, Rule as NodeRule};
-use testbed::s3::{Fault, Rule};
+use testbed::s3::{Calls, Fault, RequestKind, Rule};
 
-use crate::support::{config_with_own_s3, small};
+use crate::support::{config, config_with_own_s3, small};
 
 /// Exit status 1, nothing on stdout, an error that holds all of `parts`.
 fn assert_refused(run: &SctoolRun, parts: &[&str]) {
@@ -67,7 +67,7 @@ async fn each_flag_with_a_wrong_value_is_named() -> anyhow::Result<()> {
         assert_refused(&run, parts);
     }
     assert_eq!(bed.sctool_ok(&["tasks", "-c", "test", "-t", "backup", "--all"]).await?, "");
-    assert_eq!(bed.own_s3().store.objects("backups"), []);
+    assert_eq!(bed.keys().await?, Vec::<String>::new());
 
     // One pattern of several: the backup is made, but not in silence.
     let command = ["backup", "-c", "test", "-L", "s3:backups", "-K", "shop,shpo.carts", "--dry-run"];
@@ -81,7 +81,7 @@ async fn each_flag_with_a_wrong_value_is_named() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_cluster_is_added_whole_or_not_at_all() -> anyhow::Result<()> {
-    let mut bed = Bed::start(BedConfig { register: false, ..config_with_own_s3(small(2)) }).await?;
+    let mut bed = Bed::start(BedConfig { register: false, ..config(small(2)) }).await?;
     let (host, port) = (bed.cluster.nodes()[0].address().to_string(), bed.agent_port().to_string());
     let add = |host, port, token, more: &[&'static str]| {
         let mut all =
@@ -118,47 +118,86 @@ async fn a_cluster_is_added_whole_or_not_at_all() -> anyhow::Result<()> {
     let good = add(&host, &port, AUTH_TOKEN, &[]);
     let good: Vec<&str> = good.iter().map(String::as_str).collect();
     bed.sctool_ok(&good).await?;
-    assert_refused(&bed.sctool(&good).await?, &["name \"test\" is already taken"]);
+    let again = bed.sctool(&good).await?;
+    assert_refused(&again, &["name \"test\" is already taken, choose another one with --name"]);
     assert_eq!(bed.sctool_ok(&["cluster", "list", "-o", "json"]).await?.matches("\"id\"").count(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn what_the_object_store_refuses_is_named_with_its_remedy() -> anyhow::Result<()> {
-    let bed = Bed::start(config_with_own_s3(small(1))).await?;
+    let bed = Bed::start(config(small(1))).await?;
     let host = bed.cluster.nodes()[0].address().to_string();
     let location = bed.location();
     let dry_run = ["backup", "-c", "test", "-L", &location, "--dry-run"];
-    for (status, code, remedy) in [
-        (400, "ExpiredToken", "credentials"),
-        (403, "InvalidAccessKeyId", "credentials"),
-        (403, "RequestTimeTooSkewed", "clock"),
-        (403, "AccessDenied", "credentials"),
-    ] {
-        let rule = bed.own_s3().faults.add(Rule::new(Fault::Status { status, code, retry_after: None }));
+    for (status, code, remedy) in REFUSALS {
+        let rule = bed.faults().add(Rule::new(Fault::Status { status, code, retry_after: None }));
         let run = bed.sctool(&dry_run).await?;
-        bed.own_s3().faults.remove(rule);
+        bed.faults().remove(rule);
         assert_refused(&run, &[&host, &location, code, remedy]);
     }
-
-    // The same in the middle of a run.
-    let skewed = Fault::Status { status: 403, code: "RequestTimeTooSkewed", retry_after: None };
-    bed.own_s3().faults.add(Rule::new(skewed).key("*/keyspace/shop/*-Data.db"));
-    let task = bed.create_backup(&["-K", "shop"]).await?;
-    let ended = bed.run_ended(&task, 1).await?;
-    assert_eq!(ended.status, "ERROR");
-    for part in [host.as_str(), "RequestTimeTooSkewed", "clock"] {
-        assert!(ended.cause.contains(part), "{part:?} is not in {}", ended.cause);
-    }
-    assert!(
-        bed.own_s3().store.objects(&bed.bucket).iter().all(|(key, ..)| !key.ends_with("manifest.json.gz"))
-    );
+    assert_eq!(bed.sctool_ok(&["tasks", "-c", "test", "-t", "backup", "--all"]).await?, "");
+    assert_eq!(bed.keys().await?, Vec::<String>::new());
     Ok(())
+}
+
+/// What object stores refuse for all requests alike, and the remedy.
+const REFUSALS: [(u16, &str, &str); 5] = [
+    (403, "AccessDenied", "scylla-manager-agent check-location -L s3:backups --debug"),
+    (400, "ExpiredToken", "renew the credentials of this node"),
+    (
+        403,
+        "InvalidAccessKeyId",
+        "check s3.access_key_id and s3.secret_access_key in scylla-manager-agent.yaml",
+    ),
+    (403, "RequestTimeTooSkewed", "the clock of this node is wrong, check NTP"),
+    (403, "QuotaExceeded", "free space or raise the quota"),
+];
+
+#[tokio::test]
+async fn a_run_whose_uploads_are_refused_ends_quickly_with_the_remedy() -> anyhow::Result<()> {
+    const TABLES: usize = 8;
+    let shop = (0..TABLES).fold(KeyspaceSpec::new("shop"), |shop, at| {
+        shop.table(TableSpec::new(format!("t{at}")).sstables(3).data_size(64 * 1024))
+    });
+    let mut bed = Bed::start(config(ClusterBuilder::new().dc("dc1", 1).keyspace(shop))).await?;
+    let (host, location) = (bed.cluster.nodes()[0].address().to_string(), bed.location());
+    let mut task = String::new();
+    for (at, (status, code, remedy)) in REFUSALS.into_iter().enumerate() {
+        // The first files go well: the access check has passed, and then something changes.
+        let refusal = Rule::new(Fault::Status { status, code, retry_after: None })
+            .on(&[RequestKind::PutObject])
+            .key("*/keyspace/shop/*-Data.db")
+            .calls(Calls::From(2));
+        let rule = bed.faults().add(refusal);
+        let refused = bed.counters().of(RequestKind::PutObject).failed;
+        match at {
+            0 => task = bed.create_backup(&["-K", "shop"]).await?,
+            _ => bed.start_task(&task).await?,
+        }
+        let ended = bed.run_ended(&task, at + 1).await?;
+        bed.faults().remove(rule);
+
+        assert_eq!(ended.status, "ERROR");
+        for part in [host.as_str(), &location, code, remedy, "tables were not tried"] {
+            assert!(ended.cause.contains(part), "{part:?} is not in {}", ended.cause);
+        }
+        // At most what was in flight: neither attempts again nor other files nor other tables.
+        let refused = bed.counters().of(RequestKind::PutObject).failed - refused;
+        assert!((1..=6).contains(&refused), "{refused} uploads were refused with {code}");
+        assert!(
+            bed.keys().await?.iter().all(|key| !key.ends_with("manifest.json.gz")),
+            "nothing is published"
+        );
+        bed.assert_invariants_amid_run().await?;
+    }
+    bed.backup_again(&task, REFUSALS.len() + 1).await?;
+    bed.assert_invariants().await
 }
 
 #[tokio::test]
 async fn nodes_in_trouble_are_named() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(2))).await?;
+    let mut bed = Bed::start(config(small(2))).await?;
     let hosts: Vec<String> = bed.cluster.nodes().iter().map(|node| node.address().to_string()).collect();
     let location = bed.location();
     bed.cluster.nodes()[1].set_disk_fault(DiskFault::FullAfter(3));
@@ -171,16 +210,22 @@ async fn nodes_in_trouble_are_named() -> anyhow::Result<()> {
     assert!(progress.contains(&format!("\n {}: ", hosts[1])), "each host on a line of its own: {progress}");
     bed.cluster.nodes()[1].set_disk_fault(DiskFault::None);
 
+    // A token that is not the agents': it is not stored, and what was there still works.
+    let dry_run = ["backup", "-c", "test", "-L", &location, "--dry-run"];
+    let update = bed.sctool(&["cluster", "update", "-c", "test", "--auth-token", "guess"]).await?;
+    assert_refused(&update, &[&hosts[0], "unauthorized", "auth token"]);
+    bed.sctool_ok(&dry_run).await?;
+
     bed.kill_agent(0)?;
     bed.kill_agent(1)?;
-    let run = bed.sctool(&["backup", "-c", "test", "-L", &location, "--dry-run"]).await?;
+    let run = bed.sctool(&dry_run).await?;
     assert_refused(&run, &[&hosts[0], "agent not reachable, is scylla-manager-agent running there"]);
     Ok(())
 }
 
 #[tokio::test]
 async fn commands_survive_a_restart_of_the_manager_with_a_clear_error() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(1))).await?;
+    let mut bed = Bed::start(config(small(1))).await?;
     let task = bed.create_backup(&["--name", "nightly", "-s", "now+1h"]).await?;
     let location = bed.location();
     let dry_run = ["backup", "-c", "test", "-L", &location, "--dry-run"];

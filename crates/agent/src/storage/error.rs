@@ -178,7 +178,9 @@ impl ServiceError {
             "InvalidAccessKeyId" | "SignatureDoesNotMatch" => {
                 "; check s3.access_key_id and s3.secret_access_key in scylla-manager-agent.yaml"
             }
-            "ExpiredToken" | "InvalidToken" => "; the session token is no longer valid",
+            "ExpiredToken" | "InvalidToken" => {
+                "; the session token is no longer valid, renew the credentials of this node"
+            }
             _ => "",
         }
     }

@@ -23,6 +23,7 @@ use common::retry::Backoff;
 
 use crate::Secret;
 use crate::config;
+pub use policy::is_refused_by_store;
 use policy::{CallOptions, Policy};
 use pool::HostPool;
 

@@ -134,8 +134,13 @@ const DISK_FULL: &str = "No space left on device";
 /// rules forbid with status 500 (spec agent.md 2.2).
 fn is_final(error: &ClientError) -> bool {
     let ClientError::Api(api) = error else { return false };
-    let of_store = |code: &&str| api.message.contains(&format!("(code:{code})"));
-    api.message == "permission denied" || api.message.contains(DISK_FULL) || HOPELESS.iter().any(of_store)
+    let text = api.message.as_str();
+    text == "permission denied" || text.contains(DISK_FULL) || is_refused_by_store(text)
+}
+
+/// Whether an agent's text passes on a refusal of the object store that concerns every request to the same place.
+pub fn is_refused_by_store(text: &str) -> bool {
+    HOPELESS.iter().any(|code| text.contains(&format!("(code:{code})")))
 }
 
 /// Whether the connection was never made, so that the other side knows nothing of the request.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use common::format::manifest::ManifestError;
+use common::location::Location;
 use common::task::Stage;
 
 use super::location::LocationError;
@@ -74,6 +75,19 @@ pub enum BackupError {
     NotAccessible {
         /// One per node.
         failures: Vec<HostFailure>,
+    },
+    /// The location refuses what a node uploads, and would refuse all else.
+    #[error(
+        "upload to {location}: {reason}, to debug SSH to {host} and run \"scylla-manager-agent check-location -L \
+         {location} --debug\""
+    )]
+    Refused {
+        /// The node.
+        host: IpAddr,
+        /// Its location, without a datacenter.
+        location: Location,
+        /// What the location said.
+        reason: String,
     },
     /// Nodes of the run that goes on are down.
     #[error("missing hosts to resume backup: {0}")]
@@ -190,6 +204,7 @@ impl BackupError {
             | Self::Schema(_)
             | Self::NoLiveNodes
             | Self::AllDown { .. }
+            | Self::Refused { .. }
             | Self::MissingHosts(_)
             | Self::Manifest { .. }
             | Self::Location(_)

@@ -16,7 +16,7 @@ use super::jobs;
 use super::rate_limit::NodeLimit;
 use super::run::Run;
 use super::target::Node;
-use crate::agent_client::{Agent, split_remote_path};
+use crate::agent_client::{Agent, is_refused_by_store, split_remote_path};
 use crate::store::backup_runs::ProgressRow;
 
 /// How often a table's job is started again after the agent forgot it (the original's number).
@@ -43,26 +43,36 @@ async fn upload_node(run: &Run, node: &Node, tables: &[Pending]) -> Result<(), B
         );
     }
     let mut failed = Vec::new();
-    for table in tables {
+    for (at, table) in tables.iter().enumerate() {
         if run.stop.is_stopped() {
             return Err(BackupError::Stopped);
         }
         if let Err(error) = upload_table(run, node, table).await {
+            let refused = matches!(error, BackupError::Refused { .. });
             let name = format!("{}.{}", table.entry.keyspace, table.entry.table);
             let reason = HostFailure::new(node.host.address, &error).reason;
             warn!(host = %node.host.address, table = name, error = reason, "A table failed");
             let row = run.row(node, &table.entry.keyspace, &table.entry.table);
             run.put_rows(node, vec![ProgressRow { error: reason.clone(), ..row }]).await?;
             failed.push(format!("{name}: {reason}"));
+            if refused {
+                return Err(failure(&failed, tables.len() - at - 1));
+            }
         }
     }
-    match failed.as_slice() {
-        [] => Ok(()),
-        [only] => Err(BackupError::other(only)),
-        [first, rest @ ..] => {
-            Err(BackupError::other(format!("{first} (and {} more tables failed)", rest.len())))
-        }
+    if failed.is_empty() { Ok(()) } else { Err(failure(&failed, 0)) }
+}
+
+/// The first failure in full, the others in number.
+fn failure(failed: &[String], not_tried: usize) -> BackupError {
+    let mut text = failed.first().cloned().unwrap_or_default();
+    if failed.len() > 1 {
+        text.push_str(&format!(" (and {} more tables failed)", failed.len() - 1));
     }
+    if not_tried > 0 {
+        text.push_str(&format!(" ({not_tried} more tables were not tried)"));
+    }
+    BackupError::other(text)
 }
 
 async fn upload_table(run: &Run, node: &Node, table: &Pending) -> Result<(), BackupError> {
@@ -111,7 +121,7 @@ async fn run_jobs(
                 jobs::close(run, node, row).await?;
                 // A job of an earlier run that was stopped or failed says nothing about now.
                 if !attached {
-                    return Err(BackupError::other(progress.error));
+                    return Err(job_error(node, progress.error));
                 }
             }
         }
@@ -121,6 +131,15 @@ async fn run_jobs(
             return Err(BackupError::other(format!("the agent lost its job {MAX_RESTARTS} times")));
         }
     }
+}
+
+/// Why a job failed.
+fn job_error(node: &Node, reason: String) -> BackupError {
+    if is_refused_by_store(&reason) {
+        let location = node.location.clone();
+        return BackupError::Refused { host: node.host.address, location, reason };
+    }
+    BackupError::other(reason)
 }
 
 /// Polls a job to its end; `None` when the agent does not know it. Keeps the agent to the run's rate limit, of which

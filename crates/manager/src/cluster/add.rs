@@ -24,7 +24,7 @@ pub enum AddError {
     #[error("invalid cluster: {0}")]
     Invalid(String),
     /// Another cluster has the name.
-    #[error("name {0:?} is already taken")]
+    #[error("name {0:?} is already taken, choose another one with --name")]
     NameTaken(String),
     /// A node does not answer as it should.
     #[error("connectivity check: {reasons}")]

@@ -65,7 +65,7 @@ async fn refusals_say_what_and_where() {
             "/clusters",
             cluster("prod"),
             400,
-            r#"create cluster: name "prod" is already taken"#.to_owned(),
+            r#"create cluster: name "prod" is already taken, choose another one with --name"#.to_owned(),
         ),
         (
             Method::POST,
