@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use common::api::manager::{BackupFilesInfo, BackupListItem, SnapshotInfo, TableFiles, Unit};
 use common::filter::KeyspaceFilter;
-use common::format::manifest::{ManifestHeader, TableEntry};
+use common::format::manifest::{ManifestHeader, TableEntry, TableSize};
 use common::ids::{ClusterId, TaskId};
 use common::snapshot_tag::SnapshotTag;
 use futures::StreamExt;
@@ -59,8 +59,8 @@ impl ListFilter {
         }
     }
 
-    fn takes_table(&self, entry: &TableEntry) -> bool {
-        self.tables.matches(&entry.keyspace, &entry.table)
+    fn takes_table(&self, keyspace: &str, table: &str) -> bool {
+        self.tables.matches(keyspace, table)
     }
 }
 
@@ -125,14 +125,14 @@ async fn summarize(
     filter: &ListFilter,
 ) -> Result<(ManifestHeader, Summary), ReadError> {
     let mut summary = Summary::default();
-    let add = |entry: TableEntry| {
-        summary.wants_schema |= entry.keyspace == SCHEMA_KEYSPACE;
-        if filter.takes_table(&entry) {
-            summary.size = sum(summary.size, entry.size);
-            summary.tables.entry(entry.keyspace).or_default().insert(entry.table);
+    let add = |table: TableSize| {
+        summary.wants_schema |= table.keyspace == SCHEMA_KEYSPACE;
+        if filter.takes_table(&table.keyspace, &table.table) {
+            summary.size = sum(summary.size, table.size);
+            summary.tables.entry(table.keyspace).or_default().insert(table.table);
         }
     };
-    let header = reader.read(manifest, add).await?;
+    let header = reader.read_sizes(manifest, add).await?;
     Ok((header, summary))
 }
 
@@ -184,7 +184,7 @@ pub async fn list_files(readers: &[Reader], filter: &ListFilter) -> Result<Vec<B
         for manifest in &manifests {
             let mut files = Vec::new();
             let add = |entry: TableEntry| {
-                if filter.takes_table(&entry) {
+                if filter.takes_table(&entry.keyspace, &entry.table) {
                     files.push(table_files(manifest, entry));
                 }
             };

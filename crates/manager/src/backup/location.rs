@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use common::api::agent::{ListOptions, ListRequest};
-use common::format::manifest::{self, ManifestError, ManifestHeader, TableEntry};
+use common::format::manifest::{self, ManifestError, ManifestHeader, TableEntry, TableSize};
 use common::format::paths::{self, ManifestPath};
 use common::http_client::ClientError;
 use common::ids::ClusterId;
@@ -183,6 +183,19 @@ impl Reader {
     ) -> Result<ManifestHeader, ReadError> {
         read_manifest(&self.agent, &self.location.remote_path(&manifest.key), on_entry).await
     }
+
+    /// Reads which tables are in a manifest and their sizes, see [`manifest::read_sizes`].
+    ///
+    /// # Errors
+    /// As for [`Reader::read`].
+    pub async fn read_sizes(
+        &self,
+        manifest: &ListedManifest,
+        on_table: impl FnMut(TableSize),
+    ) -> Result<ManifestHeader, ReadError> {
+        let parse = |source, sink: &mut dyn FnMut(TableSize)| manifest::read_sizes(source, sink);
+        stream_manifest(&self.agent, &self.location.remote_path(&manifest.key), parse, on_table).await
+    }
 }
 
 fn order(m: &ListedManifest) -> impl Ord + use<> {
@@ -197,16 +210,27 @@ fn order(m: &ListedManifest) -> impl Ord + use<> {
 pub async fn read_manifest(
     agent: &Agent,
     remote: &str,
-    mut on_entry: impl FnMut(TableEntry),
+    on_entry: impl FnMut(TableEntry),
+) -> Result<ManifestHeader, ReadError> {
+    let parse = |source, sink: &mut dyn FnMut(TableEntry)| manifest::read(source, sink);
+    stream_manifest(agent, remote, parse, on_entry).await
+}
+
+/// Has `parse` take a manifest apart as it arrives, on a thread of its own.
+async fn stream_manifest<T: Send + 'static>(
+    agent: &Agent,
+    remote: &str,
+    parse: impl FnOnce(Pieces, &mut dyn FnMut(T)) -> Result<ManifestHeader, ManifestError> + Send + 'static,
+    mut on_entry: impl FnMut(T),
 ) -> Result<ManifestHeader, ReadError> {
     let failed = |source| ReadError::Host { key: remote.to_owned(), source };
     let mut body = agent.cat_stream(remote).await.map_err(failed)?;
     let (pieces, incoming) = mpsc::channel::<Bytes>(PIECES);
-    let (entries, mut outgoing) = mpsc::channel::<TableEntry>(ENTRIES);
+    let (entries, mut outgoing) = mpsc::channel::<T>(ENTRIES);
     // Unpacking and parsing are work for a thread that may block. It ends when either side goes away.
     let parser = tokio::task::spawn_blocking(move || {
         let source = Pieces { incoming, current: Bytes::new() };
-        manifest::read(source, |entry| {
+        parse(source, &mut |entry| {
             // Nobody listens any more: the reader was dropped, and so will be the result.
             let _ = entries.blocking_send(entry);
         })
