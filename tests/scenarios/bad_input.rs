@@ -219,7 +219,10 @@ async fn nodes_in_trouble_are_named() -> anyhow::Result<()> {
     bed.kill_agent(0)?;
     bed.kill_agent(1)?;
     let run = bed.sctool(&dry_run).await?;
-    assert_refused(&run, &[&hosts[0], "agent not reachable, is scylla-manager-agent running there"]);
+    assert_refused(
+        &run,
+        &[&hosts[0], &hosts[1], "agent not reachable, is scylla-manager-agent running there"],
+    );
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Errors of calls to agents, with the host in each.
 
 use std::error::Error;
+use std::net::IpAddr;
 
 use common::http_client::ClientError;
 use http::StatusCode;
@@ -12,9 +13,11 @@ use super::policy::never_arrived;
 #[error("{host}{}", self.note().map(|note| format!(": {note}")).unwrap_or_default())]
 pub struct HostError {
     /// Address of the host.
-    pub host: String,
+    pub host: Box<str>,
     /// How often it was tried.
     pub attempts: u32,
+    /// Other hosts that were asked before and did no better.
+    pub asked_before: Box<[IpAddr]>,
     /// What the last attempt brought.
     #[source]
     pub source: ClientError,
@@ -23,7 +26,7 @@ pub struct HostError {
 impl HostError {
     /// An error of the only attempt.
     pub fn new(host: &str, source: ClientError) -> Self {
-        Self { host: host.to_owned(), attempts: 1, source }
+        Self { host: host.into(), attempts: 1, asked_before: Box::default(), source }
     }
 
     /// Status of an error answer; `None` when there was no answer.
@@ -62,6 +65,10 @@ impl HostError {
     /// What an operator should look at, and how often it was tried; `None` if the cause says it all.
     fn note(&self) -> Option<String> {
         let tries = (self.attempts > 1).then(|| format!("giving up after {} attempts", self.attempts));
+        let others = (!self.asked_before.is_empty()).then(|| {
+            let hosts: Vec<String> = self.asked_before.iter().map(IpAddr::to_string).collect();
+            format!("as on {}", hosts.join(" and "))
+        });
         let look = if never_arrived(&self.source) {
             Some("agent not reachable, is scylla-manager-agent running there and its port open?")
         } else if self.status() == Some(StatusCode::UNAUTHORIZED) {
@@ -71,7 +78,7 @@ impl HostError {
         } else {
             None
         };
-        let notes: Vec<String> = tries.into_iter().chain(look.map(str::to_owned)).collect();
+        let notes: Vec<String> = tries.into_iter().chain(others).chain(look.map(str::to_owned)).collect();
         (!notes.is_empty()).then(|| notes.join(", "))
     }
 }
@@ -100,7 +107,12 @@ mod tests {
         };
         let api = |message: &str| answer(StatusCode::BAD_GATEWAY, message);
         let one = HostError::new("192.0.2.11", api("bad"));
-        let ten = HostError { host: "192.0.2.12".into(), attempts: 10, source: api("worse") };
+        let ten = HostError {
+            host: "192.0.2.12".into(),
+            attempts: 10,
+            asked_before: [].into(),
+            source: api("worse"),
+        };
         assert_eq!(
             join_hosts([&one, &ten]),
             "192.0.2.11: bad; 192.0.2.12: giving up after 10 attempts: worse"
@@ -114,11 +126,12 @@ mod tests {
         );
         let source = Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
         let silent = ClientError::Connect { method: http::Method::GET, url: "u".into(), source };
-        let silent = HostError { host: "192.0.2.14".into(), attempts: 2, source: silent };
+        let asked_before = [IpAddr::from([192, 0, 2, 15])].into();
+        let silent = HostError { host: "192.0.2.14".into(), attempts: 2, asked_before, source: silent };
         assert_eq!(
             join_hosts([&silent]),
-            "192.0.2.14: giving up after 2 attempts, agent not reachable, is scylla-manager-agent running there and its \
-             port open?: GET u: connection refused"
+            "192.0.2.14: giving up after 2 attempts, as on 192.0.2.15, agent not reachable, is scylla-manager-agent \
+             running there and its port open?: GET u: connection refused"
         );
     }
 }

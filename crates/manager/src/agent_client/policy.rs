@@ -79,7 +79,7 @@ impl Policy {
                 Err(error) => error,
             };
             if attempts > self.backoff.max_retries || !may_repeat(&source, options.retry, attempts) {
-                return Err(HostError { host: host.to_owned(), attempts, source });
+                return Err(HostError { host: host.into(), attempts, asked_before: Box::default(), source });
             }
             if matches!(source, ClientError::Timeout { .. })
                 && let Some(most) = self.max_timeout

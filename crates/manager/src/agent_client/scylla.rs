@@ -436,6 +436,7 @@ impl AgentClient {
     ) -> Result<(IpAddr, Bytes), HostError> {
         let order = self.shared.pool.order(&mut rand::rng());
         let timeout = timeout.unwrap_or(self.shared.settings.timeout);
+        let mut asked_before = Vec::new();
         let mut failed: Option<HostError> = None;
         for (attempts, host) in (1..).zip(order) {
             let agent = self.on(host);
@@ -450,11 +451,17 @@ impl AgentClient {
                 Err(source) => {
                     let last = !may_ask_another(&source)
                         || (*method != Method::GET && matches!(source, ClientError::Timeout { .. }));
-                    let error = HostError { host: host.to_string(), attempts, source };
+                    let error = HostError {
+                        host: host.to_string().into(),
+                        attempts,
+                        asked_before: asked_before.as_slice().into(),
+                        source,
+                    };
                     if last {
                         return Err(error);
                     }
                     self.shared.pool.failed(host);
+                    asked_before.push(host);
                     failed = Some(error);
                 }
             }
@@ -505,10 +512,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_hosts_failing_name_the_last_one_and_the_tries() {
-        let client = client_into(&["192.0.2.11", "192.0.2.12"], |_| None);
+    async fn all_hosts_failing_are_named_with_the_tries() {
+        let hosts = ["192.0.2.11", "192.0.2.12"];
+        let client = client_into(&hosts, |_| None);
         let text = common::error::chain(&client.tables().await.unwrap_err());
-        assert!(text.contains("giving up after 2 attempts") && text.starts_with("192.0.2.1"), "{text}");
+        assert!(text.contains("giving up after 2 attempts, as on 192.0.2.1"), "{text}");
+        assert!(hosts.iter().all(|host| text.contains(host)), "{text}");
     }
 
     #[tokio::test]

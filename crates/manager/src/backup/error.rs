@@ -166,7 +166,7 @@ impl HostFailure {
     /// The failure of `host`, without naming it twice.
     pub fn new(host: IpAddr, error: &BackupError) -> Self {
         let reason = match error {
-            BackupError::Host(error) if error.host == host.to_string() => error.reason(),
+            BackupError::Host(error) if *error.host == *host.to_string() => error.reason(),
             other => common::error::chain(other),
         };
         Self { host, reason }
