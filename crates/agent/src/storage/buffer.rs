@@ -46,7 +46,7 @@ impl BufferPool {
             .expect("the semaphore is never closed");
         // Zeroed pages come from the kernel when they are first touched, so this costs nothing extra.
         let storage = self.reuse(size).unwrap_or_else(|| vec![0; size]);
-        Buffer { storage, length: 0, home: Some((self.clone(), permit)) }
+        Buffer { storage, length: 0, home: Some((self.clone(), permit)), room: None }
     }
 
     fn reuse(&self, size: usize) -> Option<Vec<u8>> {
@@ -91,9 +91,17 @@ pub struct Buffer {
     storage: Vec<u8>,
     length: usize,
     home: Option<(Arc<BufferPool>, OwnedSemaphorePermit)>,
+    /// Held as long as the buffer.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Buffer {
+    /// The buffer with a permit that goes back when it does.
+    pub fn holding(mut self, room: OwnedSemaphorePermit) -> Self {
+        self.room = Some(room);
+        self
+    }
+
     /// Makes the buffer `length` bytes long and returns them for overwriting; what they hold is arbitrary.
     pub fn space(&mut self, length: usize) -> &mut [u8] {
         if self.storage.len() < length {
@@ -120,6 +128,8 @@ impl Drop for Buffer {
         if let Some((pool, permit)) = self.home.take() {
             drop(permit);
             pool.give_back(std::mem::take(&mut self.storage));
+            // Last: whoever waits for it finds the budget free.
+            drop(self.room.take());
         }
     }
 }

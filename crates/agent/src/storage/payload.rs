@@ -1,11 +1,12 @@
 //! Bytes on their way into a store, with what was computed over them while they were read.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::buffer::BufferPool;
 use super::{ByteRange, Source, StorageError};
@@ -44,15 +45,47 @@ impl Meter {
 pub enum Content {
     /// In memory.
     Memory(Bytes),
+    /// In memory until an attempt to send them has them all out, so that nothing is held while the store confirms.
+    /// Another attempt reads them again.
+    Once(Arc<Mutex<Option<Bytes>>>, FileRange),
     /// Too many for memory: read in blocks while they are sent.
-    Range {
-        /// The file.
-        source: Arc<dyn Source>,
-        /// The bytes of it.
-        range: ByteRange,
-        /// Where blocks are read into.
-        buffers: Arc<BufferPool>,
-    },
+    Range(FileRange),
+}
+
+/// Bytes that can be read as often as needed.
+#[derive(Clone, Debug)]
+pub struct FileRange {
+    /// The file.
+    pub source: Arc<dyn Source>,
+    /// The bytes of it.
+    pub range: ByteRange,
+    /// Where blocks are read into.
+    pub buffers: Arc<BufferPool>,
+}
+
+impl FileRange {
+    fn blocks(self) -> BoxStream<'static, Result<Bytes, StorageError>> {
+        futures::stream::try_unfold(self, |mut file| async move {
+            if file.range.length == 0 {
+                return Ok(None);
+            }
+            let now = ByteRange { length: file.range.length.min(BLOCK), ..file.range };
+            let buffer = file.buffers.take(usize::try_from(now.length).unwrap_or(usize::MAX)).await;
+            let bytes = file.source.read_bytes(now, buffer).await?;
+            file.range =
+                ByteRange { offset: now.offset + now.length, length: file.range.length - now.length };
+            Ok(Some((bytes, file)))
+        })
+        .boxed()
+    }
+}
+
+/// What an attempt to send a payload starts with.
+pub(crate) enum Sendable {
+    /// All of it.
+    Whole(Bytes),
+    /// A stream of blocks.
+    Blocks(BoxStream<'static, Result<Bytes, StorageError>>),
 }
 
 /// A small file, or a part of a large one.
@@ -66,6 +99,8 @@ pub struct Payload {
     pub sha256: Option<[u8; 32]>,
     /// Told about bytes as they go out.
     pub meter: Option<Arc<Meter>>,
+    /// Turns on the network: each attempt takes one, and keeps it until its last byte is out.
+    pub turns: Option<Arc<Semaphore>>,
 }
 
 impl Payload {
@@ -80,14 +115,9 @@ impl Payload {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub async fn streamed(
-        source: &Arc<dyn Source>,
-        range: ByteRange,
-        hashes: Hashes,
-        buffers: &Arc<BufferPool>,
-    ) -> Result<Self, StorageError> {
-        let content = Content::Range { source: source.clone(), range, buffers: buffers.clone() };
-        let mut payload = Self { content, crc32: 0, sha256: None, meter: None };
+    pub async fn streamed(file: FileRange, hashes: Hashes) -> Result<Self, StorageError> {
+        let content = Content::Range(file);
+        let mut payload = Self { content, crc32: 0, sha256: None, meter: None, turns: None };
         let mut hashing = Hashing::new(hashes);
         let mut blocks = payload.blocks();
         while let Some(block) = blocks.try_next().await? {
@@ -108,35 +138,69 @@ impl Payload {
         self
     }
 
+    /// The same, sent only while it has one of `turns`.
+    pub fn in_turn(mut self, turns: Arc<Semaphore>) -> Self {
+        self.turns = Some(turns);
+        self
+    }
+
+    /// Waits for a turn on the network, where turns are counted.
+    ///
+    /// # Errors
+    /// The job is over.
+    pub(crate) async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>, StorageError> {
+        match &self.turns {
+            Some(turns) => {
+                turns.clone().acquire_owned().await.map(Some).map_err(|_| StorageError::Interrupted)
+            }
+            None => Ok(None),
+        }
+    }
+
     /// Number of bytes.
     pub fn length(&self) -> u64 {
         match &self.content {
             Content::Memory(bytes) => bytes.len() as u64,
-            Content::Range { range, .. } => range.length,
+            Content::Once(_, file) | Content::Range(file) => file.range.length,
+        }
+    }
+
+    /// The same, its bytes held only until they are out; `file` has them for another attempt.
+    pub fn once(mut self, file: FileRange) -> Self {
+        if let Content::Memory(bytes) = self.content {
+            self.content = Content::Once(Arc::new(Mutex::new(Some(bytes))), file);
+        }
+        self
+    }
+
+    /// MD5 of the bytes, where they are in memory.
+    pub(crate) fn md5(&self) -> Option<[u8; 16]> {
+        match &self.content {
+            Content::Memory(bytes) => Some(md5(bytes)),
+            Content::Once(bytes, _) => {
+                bytes.lock().unwrap_or_else(PoisonError::into_inner).as_deref().map(md5)
+            }
+            Content::Range(_) => None,
+        }
+    }
+
+    /// The bytes for one attempt to send them.
+    pub(crate) fn attempt(&self) -> Sendable {
+        match &self.content {
+            Content::Memory(bytes) => Sendable::Whole(bytes.clone()),
+            Content::Once(bytes, file) => match bytes.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(bytes) => Sendable::Whole(bytes),
+                None => Sendable::Blocks(file.clone().blocks()),
+            },
+            Content::Range(file) => Sendable::Blocks(file.clone().blocks()),
         }
     }
 
     /// The bytes in blocks.
     pub fn blocks(&self) -> BoxStream<'static, Result<Bytes, StorageError>> {
-        match self.content.clone() {
-            Content::Memory(bytes) => futures::stream::iter([Ok(bytes)]).boxed(),
-            Content::Range { source, range, buffers } => {
-                futures::stream::try_unfold((source, range), move |(source, range)| {
-                    let buffers = buffers.clone();
-                    async move {
-                        if range.length == 0 {
-                            return Ok(None);
-                        }
-                        let now = ByteRange { length: range.length.min(BLOCK), ..range };
-                        let rest =
-                            ByteRange { offset: now.offset + now.length, length: range.length - now.length };
-                        let buffer = buffers.take(usize::try_from(now.length).unwrap_or(usize::MAX)).await;
-                        let bytes = source.read_bytes(now, buffer).await?;
-                        Ok(Some((bytes, (source, rest))))
-                    }
-                })
-                .boxed()
-            }
+        match self.attempt() {
+            Sendable::Whole(bytes) => futures::stream::iter([Ok(bytes)]).boxed(),
+            Sendable::Blocks(blocks) => blocks,
         }
     }
 }
@@ -172,7 +236,7 @@ impl Hashing {
     /// The payload that the bytes make.
     pub(crate) fn payload(self, bytes: Bytes) -> Payload {
         let (crc32, sha256) = self.finish();
-        Payload { content: Content::Memory(bytes), crc32, sha256, meter: None }
+        Payload { content: Content::Memory(bytes), crc32, sha256, meter: None, turns: None }
     }
 }
 

@@ -14,7 +14,7 @@ use super::destination::{Destination, stat};
 use super::lane::{Lane, READ_TOGETHER};
 use super::parts::{Plan, plan};
 use super::worker::{DirJob, SourceFile, Unit};
-use super::{Engine, MAX_SMALL, SMALL_PER_TRANSFER, TransferError, digest};
+use super::{Engine, TransferError, digest, small_at_once};
 use crate::jobs::JobContext;
 use crate::storage::{Depth, EntryKind, ObjectInfo, Place, Result, StorageError};
 
@@ -118,11 +118,12 @@ impl Engine {
         large.sort_by_key(|unit| std::cmp::Reverse(unit.file.size));
         small.sort_by(|a, b| a.file.name.cmp(&b.file.name));
         let lanes = [
-            Lane::new(small, (SMALL_PER_TRANSFER * transfers).min(MAX_SMALL), READ_TOGETHER),
+            // For each file on the network one that the store confirms, and those that are just read.
+            Lane::new(small, 2 * small_at_once(transfers) + READ_TOGETHER, READ_TOGETHER),
             // One file of each pair starts or ends, which takes round trips, while the other one sends.
             Lane::new(large, transfers.saturating_mul(2), 1),
         ];
-        let limits = self.part_limits(transfers, &dir.to);
+        let limits = self.limits_of_job(transfers, &dir.to);
         let job = Arc::new(DirJob {
             engine: self.clone(),
             context: context.clone(),

@@ -31,6 +31,11 @@ const SMALL_PER_TRANSFER: usize = 16;
 /// Small files in flight at most, whatever the setting says.
 const MAX_SMALL: usize = 256;
 
+/// Small files on the network for that many transfers.
+fn small_at_once(transfers: usize) -> usize {
+    SMALL_PER_TRANSFER.saturating_mul(transfers).min(MAX_SMALL)
+}
+
 /// Moves files.
 #[derive(Debug)]
 pub struct Engine {

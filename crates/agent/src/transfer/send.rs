@@ -6,9 +6,9 @@ use common::retry::Transient as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
-use super::Engine;
 use super::parts::{Plan, plan};
-use crate::storage::payload::{Meter, md5};
+use super::{Engine, small_at_once};
+use crate::storage::payload::{FileRange, Meter};
 use crate::storage::{
     ByteRange, LargeSpec, LargeUpload, ObjectInfo, Payload, Place, Result, Source, StorageError, StoredPart,
 };
@@ -32,13 +32,23 @@ impl OpenFile {
 pub(super) struct Sending {
     /// Counts bytes as they go.
     pub meter: Arc<Meter>,
-    /// Parts on the network, over all files of the job.
-    pub slots: Arc<Semaphore>,
-    /// Parts in memory: some more than on the network, so that the next one is read while others are sent, but never
-    /// so many that small files would have to wait for room.
-    pub in_memory: Arc<Semaphore>,
+    /// What the files of the job share.
+    pub limits: JobLimits,
     /// Take up what an interrupted upload left behind.
     pub resume: bool,
+}
+
+/// How much of a job happens at once. A payload leaves the network with its last byte: the store confirms it while the
+/// next one is sent.
+#[derive(Clone, Debug)]
+pub(super) struct JobLimits {
+    /// Parts on the network.
+    parts: Arc<Semaphore>,
+    /// Parts in memory: some more than on the network, so that the next one is read while others are sent, but never
+    /// so many that small files would have to wait for room.
+    in_memory: Arc<Semaphore>,
+    /// Small files on the network.
+    small: Arc<Semaphore>,
 }
 
 /// Parts of one file that are worked on at once; the semaphores bound what they do.
@@ -47,14 +57,19 @@ const PARTS_PER_FILE: usize = 8;
 const READ_AHEAD: usize = 2;
 
 impl Engine {
-    /// Shares `transfers` transfers' worth of parts among the files of a job.
-    pub(super) fn part_limits(&self, transfers: usize, to: &Place) -> (Arc<Semaphore>, Arc<Semaphore>) {
-        let slots = transfers.max(1).saturating_mul(self.parts_at_once.max(1)).min(Semaphore::MAX_PERMITS);
+    /// What `transfers` transfers' worth of a job may do at once.
+    pub(super) fn limits_of_job(&self, transfers: usize, to: &Place) -> JobLimits {
+        let parts = transfers.max(1).saturating_mul(self.parts_at_once.max(1)).min(Semaphore::MAX_PERMITS);
         let budget = self.buffers.budget();
         let part = to.store.part_rules().chunk.min(budget / 8).max(to.store.part_rules().min_part);
         let room = usize::try_from(budget / 4 * 3 / part.max(1)).unwrap_or(usize::MAX).max(1);
-        let in_memory = slots.saturating_add(READ_AHEAD).min(room).min(Semaphore::MAX_PERMITS);
-        (Arc::new(Semaphore::new(slots)), Arc::new(Semaphore::new(in_memory)))
+        let in_memory = parts.saturating_add(READ_AHEAD).min(room).min(Semaphore::MAX_PERMITS);
+        let limit = |width| Arc::new(Semaphore::new(width));
+        JobLimits {
+            parts: limit(parts),
+            in_memory: limit(in_memory),
+            small: limit(small_at_once(transfers.max(1))),
+        }
     }
 
     /// Sends a file and returns the CRC-32 of its content. The destination has it, whole, when this returns.
@@ -73,7 +88,7 @@ impl Engine {
 
     /// Sends a small file that was read already.
     pub(super) async fn send_read(&self, payload: Payload, to: &Place, how: &Sending) -> Result<u32> {
-        let payload = payload.metered(how.meter.clone());
+        let payload = payload.metered(how.meter.clone()).in_turn(how.limits.small.clone());
         to.store.put(&to.path, &payload).await?;
         Ok(payload.crc32)
     }
@@ -122,25 +137,28 @@ impl Engine {
         index: u32,
         streamed: bool,
     ) -> Result<(u32, u32)> {
-        let _room = how.in_memory.acquire().await.map_err(|_| StorageError::Interrupted)?;
+        let room =
+            how.limits.in_memory.clone().acquire_owned().await.map_err(|_| StorageError::Interrupted)?;
         let range = spec.range(index);
-        let payload = if streamed {
-            Payload::streamed(&from.source, range, to.store.wants(), &self.buffers).await?
+        let file = FileRange { source: from.source.clone(), range, buffers: self.buffers.clone() };
+        let (payload, room) = if streamed {
+            (Payload::streamed(file, to.store.wants()).await?, Some(room))
         } else {
-            self.read(from, to, range).await?
+            let buffer = self.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX)).await;
+            let payload = from.source.read(range, to.store.wants(), buffer.holding(room)).await?;
+            (payload.once(file), None)
         };
-        let payload = payload.metered(how.meter.clone());
+        let payload = payload.metered(how.meter.clone()).in_turn(how.limits.parts.clone());
         match upload.stored(index) {
             Some(stored) if is_same(stored, &payload) => {
                 upload.keep(index);
                 how.meter.add(range.length);
             }
             _ => {
-                let _slot = how.slots.acquire().await.map_err(|_| StorageError::Interrupted)?;
                 upload.put_part(index, &payload).await?;
             }
         }
-        if streamed {
+        if room.is_some() {
             // Between the two passes over it the part was better kept.
             from.source.release(range);
         }
@@ -162,10 +180,10 @@ fn is_same(stored: StoredPart, payload: &Payload) -> bool {
     if stored.size != payload.length() {
         return false;
     }
-    match (stored.crc32, stored.md5, &payload.content) {
-        (Some(crc32), _, _) => crc32 == payload.crc32,
-        (None, Some(sum), crate::storage::payload::Content::Memory(bytes)) => sum == md5(bytes),
-        _ => false,
+    match (stored.crc32, stored.md5) {
+        (Some(crc32), _) => crc32 == payload.crc32,
+        (None, Some(sum)) => payload.md5() == Some(sum),
+        (None, None) => false,
     }
 }
 

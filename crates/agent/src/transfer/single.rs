@@ -9,7 +9,6 @@ use super::equality::Unproven;
 use super::send::{OpenFile, Sending};
 use super::{Engine, TransferError};
 use crate::jobs::JobContext;
-use crate::storage::payload::{Content, md5};
 use crate::storage::{LargeSpec, ObjectInfo, Payload, Place, Result, StorageError};
 
 impl Engine {
@@ -83,8 +82,8 @@ impl Engine {
 
     async fn transmit(&self, context: &JobContext, open: &OpenFile, to: &Place) -> Result<(), TransferError> {
         let transfer = context.transferring(to.path.file_name(), open.source.size());
-        let (slots, in_memory) = self.part_limits(1, to);
-        let how = Sending { meter: transfer.meter().clone(), slots, in_memory, resume: false };
+        let (meter, limits) = (transfer.meter().clone(), self.limits_of_job(1, to));
+        let how = Sending { meter, limits, resume: false };
         match self.send(open, to, &how).await {
             Ok(_) => {
                 transfer.done();
@@ -182,10 +181,10 @@ impl Engine {
             let source = to.store.source(&to.path, None).await?;
             return Ok(self.sums(&*source).await?.crc32 == payload.crc32);
         }
-        Ok(match (known.crc32, known.md5, &payload.content) {
-            (Some(crc32), _, _) => crc32 == payload.crc32,
-            (None, Some(sum), Content::Memory(bytes)) => sum == md5(bytes),
-            _ => false,
+        Ok(match (known.crc32, known.md5) {
+            (Some(crc32), _) => crc32 == payload.crc32,
+            (None, Some(sum)) => payload.md5() == Some(sum),
+            (None, None) => false,
         })
     }
 

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use common::api::agent::{FileOutcome, JobFile};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::destination::Destination;
 use super::directory::DirTransfer;
 use super::equality::Unproven;
 use super::lane::Lane;
-use super::send::{OpenFile, Sending};
+use super::send::{JobLimits, OpenFile, Sending};
 use super::{Engine, TransferError, digest};
 use crate::jobs::{JobContext, Transfer};
 use crate::storage::{ObjectInfo, ObjectPath, Payload, Place, Result, StorageError};
@@ -52,7 +52,7 @@ pub(super) struct DirJob {
     pub dir: DirTransfer,
     pub destination: Destination,
     pub unfinished: BTreeSet<String>,
-    pub limits: (Arc<Semaphore>, Arc<Semaphore>),
+    pub limits: JobLimits,
     /// The user's wish, or an error that concerns everything.
     pub stop: CancellationToken,
     pub failures: Mutex<Failures>,
@@ -258,8 +258,7 @@ impl DirJob {
             let transfer = guard.transfer.insert(self.context.transferring(&file.name, size));
             let how = Sending {
                 meter: transfer.meter().clone(),
-                slots: self.limits.0.clone(),
-                in_memory: self.limits.1.clone(),
+                limits: self.limits.clone(),
                 resume: self.unfinished.contains(&file.name),
             };
             let crc32 = match read {

@@ -150,6 +150,7 @@ impl LargeUpload for LocalUpload {
 
     fn put_part<'a>(&'a self, index: u32, part: &'a Payload) -> BoxFuture<'a, Result<()>> {
         async move {
+            let _turn = part.turn().await?;
             let mut offset = self.spec.range(index).offset;
             let mut blocks = part.blocks();
             while let Some(block) = blocks.try_next().await? {

@@ -12,10 +12,11 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
 use crate::storage::StorageError;
-use crate::storage::payload::{Content, Meter, Payload};
+use crate::storage::payload::{Meter, Payload, Sendable};
 use crate::transfer::rate_limit::RateLimits;
 
 /// Bytes handed to the connection at a time when there is no limit. Each is one slice of the same buffer.
@@ -31,13 +32,18 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// The body for a request, and the record of what it sent.
-    pub(super) fn new(payload: &Payload, limits: &Arc<RateLimits>) -> (Self, SdkBody) {
+    /// The body for a request, and the record of what it sent. The body keeps its turn on the network until the last
+    /// byte is out: while the store confirms, another one has it.
+    pub(super) fn new(
+        payload: &Payload,
+        limits: &Arc<RateLimits>,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> (Self, SdkBody) {
         let sent = Arc::new(AtomicU64::new(0));
         let meter = payload.meter.clone();
-        let (ready, later, blocks) = match &payload.content {
-            Content::Memory(bytes) => (bytes.clone(), 0, None),
-            Content::Range { range, .. } => (Bytes::new(), range.length, Some(Mutex::new(payload.blocks()))),
+        let (ready, later, blocks) = match payload.attempt() {
+            Sendable::Whole(bytes) => (bytes, 0, None),
+            Sendable::Blocks(blocks) => (Bytes::new(), payload.length(), Some(Mutex::new(blocks))),
         };
         let body = LimitedBody {
             ready,
@@ -47,6 +53,7 @@ impl Attempt {
             waiting: None,
             meter: meter.clone(),
             sent: sent.clone(),
+            turn,
         };
         (Self { meter, sent, confirmed: false }, SdkBody::from_body_1_x(body))
     }
@@ -77,6 +84,7 @@ struct LimitedBody {
     waiting: Option<Waiting>,
     meter: Option<Arc<Meter>>,
     sent: Arc<AtomicU64>,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 struct Waiting {
@@ -151,6 +159,9 @@ impl Body for LimitedBody {
         if let Some(meter) = &this.meter {
             meter.add(bytes as u64);
         }
+        if this.is_end_stream() {
+            this.turn = None;
+        }
         Poll::Ready(Some(Ok(Frame::data(frame))))
     }
 
@@ -160,5 +171,54 @@ impl Body for LimitedBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.ready.len() as u64 + self.later)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::size_suffix::RatePair;
+    use crate::storage::buffer::BufferPool;
+    use crate::storage::local::LocalStore;
+    use crate::storage::payload::{FileRange, Hashes};
+    use crate::storage::{ByteRange, ObjectPath, ObjectStore as _};
+
+    #[tokio::test]
+    async fn a_part_leaves_memory_and_network_with_its_last_byte_and_can_be_sent_again() {
+        const BUDGET: usize = 4 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let data: Vec<u8> = (0..3 << 20).map(|i: u32| (i % 251) as u8).collect();
+        std::fs::write(dir.path().join("me-1-big-Data.db"), &data).unwrap();
+        let store = LocalStore::data(dir.path());
+        let source = store.source(&ObjectPath::parse("me-1-big-Data.db").unwrap(), None).await.unwrap();
+        let (buffers, limits) =
+            (BufferPool::new(BUDGET as u64), Arc::new(RateLimits::new(RatePair::default())));
+        let range = ByteRange { offset: 0, length: data.len() as u64 };
+        let payload = source.read(range, Hashes::default(), buffers.take(data.len()).await).await.unwrap();
+        let file = FileRange { source, range, buffers: buffers.clone() };
+        let turns = Arc::new(Semaphore::new(1));
+        let payload = payload.once(file).in_turn(turns.clone());
+
+        for attempt in ["first", "second"] {
+            let (record, mut body) = Attempt::new(&payload, &limits, payload.turn().await.unwrap());
+            assert_eq!(turns.available_permits(), 0, "{attempt}");
+            let mut sent = Vec::new();
+            while sent.len() < data.len() {
+                let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+                sent.extend_from_slice(&frame);
+            }
+            assert!(sent == data, "{attempt}");
+            assert_eq!(
+                turns.available_permits(),
+                1,
+                "{attempt}: the next part may go while this one is confirmed"
+            );
+            let everything = tokio::time::timeout(Duration::from_secs(10), buffers.take(BUDGET)).await;
+            assert!(everything.is_ok(), "{attempt}: nothing of the part is in memory");
+            drop((record, body));
+        }
     }
 }

@@ -90,6 +90,8 @@ impl S3Store {
         let (bucket, key) = object(upload.path)?;
         let regional = self.regional(bucket).await?;
         let address = self.address(bucket, &regional.client, &regional.region).await?;
+        // Before the signature is made, which grows old.
+        let turn = upload.payload.turn().await?;
         let mut url = address.base.clone();
         // Infallible: a String grows.
         let _ = write!(url, "{}{}", utf8_percent_encode(key, PATH), upload.query);
@@ -104,7 +106,7 @@ impl S3Store {
             let identity = self.identity(provider).await?;
             self.sign(&mut request, &url, &address, &identity, upload.payload)?;
         }
-        let (attempt, body) = Attempt::new(upload.payload, &self.0.limits);
+        let (attempt, body) = Attempt::new(upload.payload, &self.0.limits, turn);
         let http =
             self.0.http.clone().map_err(|reason| StorageError::Config { provider: PROVIDER, reason })?;
         let answer =
