@@ -4,6 +4,7 @@
 //! The programs are this package's `testbed exec ...`, so that a test can kill one at any instruction and nothing has
 //! to be built beforehand; another program can take the place of each. Nothing here sleeps to wait: see [`wait_for`].
 
+mod agent_api;
 mod bed;
 mod config;
 mod manager_api;
@@ -11,6 +12,7 @@ mod process;
 mod target;
 mod wait;
 
+pub use agent_api::AgentApi;
 pub use bed::{Bed, BedConfig, RunningSctool, SctoolRun};
 pub use config::{AUTH_TOKEN, AgentOptions, S3Access, agent_yaml, manager_yaml};
 pub use manager_api::{ManagerApi, RunState};

@@ -11,7 +11,7 @@ mod manifest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-pub use bucket::{BucketContents, ObjectFact};
+pub use bucket::{BucketContents, ObjectFact, StoredTable};
 pub use ledger::{FileId, Ledger};
 
 use keys::{Key, ManifestKey, SstKey};

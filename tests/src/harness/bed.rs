@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::agent_api::AgentApi;
 use super::config::{AUTH_TOKEN, AgentOptions, S3Access, agent_yaml, manager_yaml};
 use super::manager_api::{ManagerApi, RunState};
 use super::process::{Child, Programs, free_port};
@@ -236,6 +237,14 @@ impl Bed {
     #[must_use]
     pub fn agent_port(&self) -> u16 {
         self.agent_port
+    }
+
+    /// A client of the agent of a node.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn agent_api(&self, at: usize) -> anyhow::Result<AgentApi> {
+        AgentApi::new(SocketAddr::new(self.cluster.nodes()[at].address(), self.agent_port))
     }
 
     /// Our own S3 server.
@@ -520,7 +529,18 @@ impl Bed {
     /// # Panics
     /// An invariant is broken.
     pub async fn assert_invariants(&self) -> anyhow::Result<()> {
-        let contents = self.s3.contents(&self.bucket).await?;
+        self.assert_invariants_of(&self.bucket).await
+    }
+
+    /// As [`assert_invariants`](Self::assert_invariants) for another bucket of the same server.
+    ///
+    /// # Errors
+    /// The bucket cannot be read.
+    ///
+    /// # Panics
+    /// An invariant is broken.
+    pub async fn assert_invariants_of(&self, bucket: &str) -> anyhow::Result<()> {
+        let contents = self.s3.contents(bucket).await?;
         let local_snapshots = self.local_snapshots().await?;
         invariants::assert_holds(
             &contents,

@@ -1,10 +1,12 @@
 //! A bucket as the checks see it: every object with its size and CRC-32, and the bodies of manifests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use bytes::Bytes;
 
+use super::keys::{self, Key};
+use super::manifest::Manifest;
 use crate::s3::Store;
 
 /// Size and checksum of one object.
@@ -14,6 +16,17 @@ pub struct ObjectFact {
     pub size: u64,
     /// CRC-32, zlib polynomial.
     pub crc32: u32,
+}
+
+/// A table of one node, as keys and manifests name it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredTable {
+    /// Datacenter of the node.
+    pub dc: String,
+    /// Host ID of the node.
+    pub node: String,
+    /// `<keyspace>.<table>`.
+    pub table: String,
 }
 
 /// Everything in one bucket.
@@ -71,6 +84,44 @@ impl BucketContents {
         let uploads = client.list_multipart_uploads().bucket(bucket).send().await.context("list uploads")?;
         contents.unfinished_uploads = uploads.uploads().len();
         Ok(contents)
+    }
+
+    /// Tables that have a file here, whatever backup it belongs to.
+    #[must_use]
+    pub fn stored_tables(&self) -> BTreeSet<StoredTable> {
+        let table = |key: &str| {
+            let Some(Key::Sst(found)) = keys::parse(key) else { return None };
+            let parts: Vec<&str> = found.directory.split('/').collect();
+            let part = |name: &str| {
+                let at = parts.iter().step_by(2).position(|part| *part == name)?;
+                parts.get(at * 2 + 1).map(|part| (*part).to_owned())
+            };
+            Some((part("dc")?, part("node")?, part("keyspace")?, part("table")?))
+        };
+        let stored =
+            |(dc, node, keyspace, table)| StoredTable { dc, node, table: format!("{keyspace}.{table}") };
+        self.objects.keys().filter_map(|key| table(key)).map(stored).collect()
+    }
+
+    /// Tables that the published manifests of a tag list.
+    ///
+    /// # Errors
+    /// A manifest cannot be read.
+    pub fn listed_tables(&self, tag: &str) -> anyhow::Result<BTreeSet<StoredTable>> {
+        let mut listed = BTreeSet::new();
+        for (key, body) in &self.manifests {
+            let Some(Key::Manifest(of)) = keys::parse(key).filter(|_| key.contains(tag)) else { continue };
+            if of.temporary {
+                continue;
+            }
+            let manifest = Manifest::read(body).with_context(|| format!("read {key}"))?;
+            listed.extend(manifest.index.iter().map(|entry| StoredTable {
+                dc: of.dc.clone(),
+                node: of.node.clone(),
+                table: format!("{}.{}", entry.keyspace, entry.table),
+            }));
+        }
+        Ok(listed)
     }
 
     /// Keys that start with `prefix`.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::request::{RequestKind, Target};
 
 /// Width of one window of received bytes.
-const WINDOW: Duration = Duration::from_millis(100);
+pub const WINDOW: Duration = Duration::from_millis(100);
 /// Windows kept: one hour.
 const MAX_WINDOWS: usize = 36_000;
 /// Requests remembered one by one; older ones are only counted.
@@ -37,7 +37,9 @@ pub struct RequestRecord {
     pub key: String,
     /// Status answered; 0 when the connection was cut.
     pub status: u16,
-    /// Time since the server started.
+    /// When it arrived: time since the counts began.
+    pub began: Duration,
+    /// When it was answered.
     pub at: Duration,
 }
 
@@ -45,8 +47,8 @@ struct State {
     started: Instant,
     kinds: BTreeMap<RequestKind, KindCount>,
     log: VecDeque<RequestRecord>,
-    /// Received bytes per window; the first one is number `first_window`.
-    windows: VecDeque<u64>,
+    /// Received bytes per window and bucket; the first window is number `first_window`.
+    windows: VecDeque<BTreeMap<String, u64>>,
     first_window: u64,
 }
 
@@ -70,28 +72,34 @@ impl Counters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn arrived(&self, kind: RequestKind) {
-        self.lock().kinds.entry(kind).or_default().requests += 1;
+    /// Counts a request; returns when it arrived.
+    pub(super) fn arrived(&self, kind: RequestKind) -> Duration {
+        let mut state = self.lock();
+        state.kinds.entry(kind).or_default().requests += 1;
+        state.started.elapsed()
     }
 
-    pub(super) fn received(&self, kind: RequestKind, bytes: u64) {
+    pub(super) fn received(&self, target: &Target, bytes: u64) {
         let mut state = self.lock();
-        state.kinds.entry(kind).or_default().bytes_in += bytes;
+        state.kinds.entry(target.kind).or_default().bytes_in += bytes;
         let window = window_of(state.started.elapsed());
         while state.first_window + (state.windows.len() as u64) <= window {
-            state.windows.push_back(0);
+            state.windows.push_back(BTreeMap::new());
         }
         while state.windows.len() > MAX_WINDOWS {
             state.windows.pop_front();
             state.first_window += 1;
         }
         let at = usize::try_from(window.saturating_sub(state.first_window)).unwrap_or(0);
-        if let Some(count) = state.windows.get_mut(at) {
-            *count += bytes;
+        if let Some(counts) = state.windows.get_mut(at) {
+            match counts.get_mut(&target.bucket) {
+                Some(count) => *count += bytes,
+                None => drop(counts.insert(target.bucket.clone(), bytes)),
+            }
         }
     }
 
-    pub(super) fn answered(&self, target: Target, status: u16) {
+    pub(super) fn answered(&self, target: Target, began: Duration, status: u16) {
         let mut state = self.lock();
         if !(200..400).contains(&status) {
             state.kinds.entry(target.kind).or_default().failed += 1;
@@ -105,6 +113,7 @@ impl Counters {
             bucket: target.bucket,
             key: target.key,
             status,
+            began,
             at,
         });
     }
@@ -145,7 +154,18 @@ impl Counters {
 
     /// Bytes received per window of 100 ms, oldest first.
     pub fn received_per_window(&self) -> Vec<u64> {
-        self.lock().windows.iter().copied().collect()
+        self.lock().windows.iter().map(|counts| counts.values().sum()).collect()
+    }
+
+    /// The same for one bucket.
+    pub fn received_per_window_into(&self, bucket: &str) -> Vec<u64> {
+        let state = self.lock();
+        state.windows.iter().map(|counts| counts.get(bucket).copied().unwrap_or_default()).collect()
+    }
+
+    /// Time since the counts began.
+    pub fn elapsed(&self) -> Duration {
+        self.lock().started.elapsed()
     }
 
     /// Starts all counts from zero.

@@ -21,7 +21,7 @@ mod uploads;
 mod tests;
 
 pub use blob::{Blob, Storage};
-pub use counters::{Counters, KindCount, RequestRecord};
+pub use counters::{Counters, KindCount, RequestRecord, WINDOW};
 pub use faults::{Calls, Fault, FaultId, Faults, Gate, Rule};
 pub use relay::S3Relay;
 pub use request::RequestKind;

@@ -31,7 +31,7 @@ use super::request::{Target, target};
 use super::store::{Quirks, Store};
 
 /// Bodies up to this many bytes are read before an error is answered, so that the client sees the answer and not a reset.
-const DRAIN: usize = 1024 * 1024;
+const DRAIN: usize = 16 * 1024 * 1024;
 
 /// The key pair that requests must be signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,10 +256,10 @@ impl Front {
 
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, HttpError> {
         let target = target(request.method(), request.uri(), request.headers());
-        self.counters.arrived(target.kind);
+        let began = self.counters.arrived(target.kind);
         let result = self.serve(request, &target).await;
         let status = result.as_ref().map_or(0, |response| response.status().as_u16());
-        self.counters.answered(target, status);
+        self.counters.answered(target, began, status);
         result
     }
 
@@ -270,7 +270,9 @@ impl Front {
         }
         if let Some(status) = plan.status {
             // Best effort: a body that is too large or broken ends the connection instead.
-            let _ = Limited::new(request.into_body(), DRAIN).collect().await;
+            let (counters, target) = (self.counters.clone(), target.clone());
+            let body = Metered::new(request.into_body(), move |bytes| counters.received(&target, bytes));
+            let _ = Limited::new(body, DRAIN).collect().await;
             return Ok(error_reply(status));
         }
         let (request, broken) = self.meter(request, target, &plan);
@@ -297,10 +299,10 @@ impl Front {
         plan: &Plan,
     ) -> (Request<Body>, Arc<AtomicBool>) {
         let broken = Arc::new(AtomicBool::new(false));
-        let (counters, kind) = (self.counters.clone(), target.kind);
+        let (counters, target) = (self.counters.clone(), target.clone());
         let (flag, mut left) = (broken.clone(), plan.cut_request);
         let observe = move |bytes| {
-            counters.received(kind, bytes);
+            counters.received(&target, bytes);
             if let Some(left) = &mut left {
                 *left = left.saturating_sub(bytes);
                 flag.store(*left == 0, Ordering::Relaxed);
