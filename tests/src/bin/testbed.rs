@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use testbed::command::admin::{self, DEFAULT_ADMIN};
 use testbed::command::exec::{self, ProgramName};
-use testbed::command::{bench_control, bench_scale, demo, manual, up};
+use testbed::command::{bench_control, bench_scale, bench_throttling, demo, manual, up};
 
 /// Runs backups of a simulated Scylla cluster on this machine
 #[derive(Parser)]
@@ -73,6 +73,8 @@ enum Bench {
     Scale(bench_scale::ScaleOptions),
     /// What the manager needs for 500 tables on 6 nodes and 30 snapshots: dry run, lists, progress, peak memory
     Control(bench_control::ControlOptions),
+    /// What arrives at the server under --rate-limit, with retries, after a change and while stopping
+    Throttling(bench_throttling::ThrottlingOptions),
 }
 
 fn main() -> ExitCode {
@@ -100,6 +102,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Write(options) => write(options).await,
         Command::Bench(Bench::Upload(args)) => testbed::bench_upload::run(*args).await,
         Command::Bench(Bench::Scale(options)) => bench_scale::run(options).await,
+        Command::Bench(Bench::Throttling(options)) => bench_throttling::run(options).await,
         Command::Manual(options) => manual::run(options).await,
         Command::Bench(Bench::Control(options)) => bench_control::run(options).await,
         Command::Exec { .. } => unreachable!("main runs this one without a runtime"),
