@@ -78,13 +78,7 @@ pub async fn run(options: ThrottlingOptions) -> anyhow::Result<()> {
         let received = counters.received_per_window_into(dc);
         let steady = spread(part(&received, first, changed), windows(LONG));
         print_spread(dc, BEFORE[at], steady);
-        let new = part(&received, changed, stop);
-        let settled = settled_after(new, windows(SHORT), rate(AFTER[at])).context("no new rate was seen")?;
-        print_spread(dc, AFTER[at], spread(&new[settled..], windows(LONG)));
-        let ms = settled as u128 * WINDOW.as_millis();
-        println!(
-            "       new rate after {ms} ms from the start of `sctool backup control` (wanted: at most 2000)"
-        );
+        print_change(dc, AFTER[at], part(&received, changed, stop));
         let to = windows(stopped) + 1;
         let ending = spread(part(&received, stop.saturating_sub(windows(LONG)), to), windows(LONG));
         let most = ending.map_or(0.0, |spread| spread.most);
@@ -154,6 +148,17 @@ fn rate(mib_per_second: u64) -> f64 {
 /// MiB/s at that many bytes per window.
 fn mib(bytes_per_window: f64) -> f64 {
     bytes_per_window / WINDOW.as_secs_f64() / MIB as f64
+}
+
+/// `received` begins with the change.
+fn print_change(dc: &str, limit: u64, received: &[u64]) {
+    let Some(settled) = settled_after(received, windows(SHORT), rate(limit)) else {
+        println!("  {dc}  limit {limit:>3}: never seen");
+        return;
+    };
+    print_spread(dc, limit, spread(&received[settled..], windows(LONG)));
+    let ms = settled as u128 * WINDOW.as_millis();
+    println!("       seen {ms} ms after `sctool backup control` was typed (wanted: at most 2000)");
 }
 
 fn print_spread(dc: &str, limit: u64, spread: Option<Spread>) {
