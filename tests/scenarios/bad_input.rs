@@ -6,7 +6,7 @@ use testbed::node::DiskFault;
 use testbed::node::faults::{Action, Rule as NodeRule};
 use testbed::s3::{Calls, Fault, RequestKind, Rule};
 
-use crate::support::{config, config_with_own_s3, small};
+use crate::support::{HELD, config, config_with_own_s3, hold_uploads, small};
 
 /// Exit status 1, nothing on stdout, an error that holds all of `parts`.
 fn assert_refused(run: &SctoolRun, parts: &[&str]) {
@@ -143,7 +143,7 @@ async fn what_the_object_store_refuses_is_named_with_its_remedy() -> anyhow::Res
 
 /// What object stores refuse for all requests alike, and the remedy.
 const REFUSALS: [(u16, &str, &str); 5] = [
-    (403, "AccessDenied", "scylla-manager-agent check-location -L s3:backups --debug"),
+    (403, "AccessDenied", "scylla-manager-agent check-location -L s3:"),
     (400, "ExpiredToken", "renew the credentials of this node"),
     (
         403,
@@ -257,4 +257,26 @@ async fn commands_survive_a_restart_of_the_manager_with_a_clear_error() -> anyho
     let tasks = bed.sctool_ok(&["tasks", "-c", "test", "-t", "backup", "--all"]).await?;
     assert_eq!(tasks.matches("backup/").count(), 1, "nothing half-created: {tasks}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_command_that_follows_a_run_sees_it_through_a_restart_of_the_manager() -> anyhow::Result<()> {
+    let mut bed = Bed::start(config(small(1))).await?;
+    let gate = hold_uploads(&bed);
+    let task = bed.create_backup(&["-s", "now+1h"]).await?;
+    let following = bed.start_sctool(&["start", "-c", "test", &task, "--wait"])?;
+    assert!(gate.reached(1, HELD).await, "the upload begins\n{}", bed.log_tails());
+
+    bed.kill_manager()?;
+    bed.start_manager().await?;
+
+    gate.open();
+    // It follows the task into the run that goes on, unless it looks just between the two.
+    let followed = following.ended().await?;
+    let end = if followed.code == 0 { "DONE" } else { "ABORTED" };
+    assert!(followed.code <= 1 && followed.stderr.contains(end), "{followed:?}");
+    let continued = bed.run_ended(&task, 2).await?;
+    assert_eq!(continued.status, "DONE", "{}", continued.cause);
+    bed.record_latest(&task).await?;
+    bed.assert_invariants().await
 }

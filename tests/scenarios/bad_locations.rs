@@ -41,7 +41,7 @@ async fn a_wrong_key_is_named_for_each_host() -> anyhow::Result<()> {
     config.agent = json!({"s3": {"secret_access_key": "not the secret"}});
     let bed = Bed::start(config).await?;
 
-    let refused = bed.sctool(&["backup", "-c", "test", "-L", "s3:backups"]).await?;
+    let refused = bed.sctool(&["backup", "-c", "test", "-L", &bed.location()]).await?;
 
     assert_refused(&refused, &bed, "SignatureDoesNotMatch");
     assert!(!refused.stderr.contains("not the secret"));

@@ -24,13 +24,14 @@ pub fn small(nodes: usize) -> ClusterBuilder {
     ClusterBuilder::new().dc("dc1", nodes).keyspace(keyspace)
 }
 
-/// Our programs on a cluster, with the S3 server of the environment if it names one: faults and counters stand before
-/// any server. Its bucket must be called `backups`, which is part of what some commands print.
+/// Our programs on a cluster, with the S3 server of the environment if it names one. Faults and counters stand before
+/// any server; the bucket has another name then, see [`Bed::location`].
 pub fn config(cluster: ClusterBuilder) -> BedConfig {
     BedConfig { allow_external: true, ..BedConfig::new(testbed(), cluster) }
 }
 
-/// As [`config`] with our own S3 server, for scenarios to which an object store does not matter.
+/// As [`config`] with our own S3 server, for scenarios to which an object store does not matter, or that need buckets
+/// of certain names.
 pub fn config_with_own_s3(cluster: ClusterBuilder) -> BedConfig {
     BedConfig::new(testbed(), cluster)
 }

@@ -23,6 +23,20 @@ pub fn memory_peak(pid: u32) -> anyhow::Result<f64> {
     Ok(kib / 1024.0)
 }
 
+/// Processor time that a process has taken so far, seconds.
+///
+/// # Errors
+/// The process is gone.
+pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("read the processor time of process {pid}"))?;
+    // The name of the program, in parentheses, may hold anything.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks =
+        |at: usize| -> anyhow::Result<f64> { Ok(fields.get(at).context("no times in /proc")?.parse()?) };
+    Ok((ticks(11)? + ticks(12)?) / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// One measured value with what is wanted of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure {

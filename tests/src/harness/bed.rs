@@ -3,12 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::agent_api::AgentApi;
 use super::config::{AUTH_TOKEN, AgentOptions, S3Access, agent_yaml, manager_yaml};
@@ -103,12 +102,7 @@ pub struct Bed {
     cql: Option<(String, String)>,
     dir: PathBuf,
     _temporary: Option<TempDir>,
-    /// Held while this bed owns the bucket of the external server.
-    _external: Option<OwnedMutexGuard<()>>,
 }
-
-/// Scenarios run side by side, but an external server has one bucket.
-static EXTERNAL_BUCKET: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
 /// What a call of `sctool` printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,18 +152,11 @@ impl Bed {
             }
         };
         let from_environment = if config.allow_external { ExternalS3::from_environment() } else { None };
-        let mut external_guard = None;
         let (s3, bucket) = match (config.external, from_environment) {
             (Some(external), _) => (S3Target::External(external.clone()), external.bucket),
             (None, Some(external)) => {
-                external_guard = Some(EXTERNAL_BUCKET.clone().lock_owned().await);
-                for bucket in config.s3.buckets.iter().skip(1) {
-                    external.create_bucket(bucket).await?;
-                    external.empty(bucket).await?;
-                }
-                external.empty(&external.bucket).await?;
+                let bucket = external.own_bucket().await?;
                 let relay = S3Relay::start(&external.endpoint).await?;
-                let bucket = external.bucket.clone();
                 (S3Target::Relayed(external, relay), bucket)
             }
             (None, None) => {
@@ -211,7 +198,6 @@ impl Bed {
             cql: config.cql,
             dir,
             _temporary: temporary,
-            _external: external_guard,
         };
         for at in 0..bed.agents.len() {
             bed.launch_agent(at)?;

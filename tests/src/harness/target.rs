@@ -1,5 +1,6 @@
 //! The object store of a scenario: our own server, or one named by the environment.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -23,7 +24,7 @@ pub struct ExternalS3 {
     pub access_key: String,
     /// Secret access key.
     pub secret_key: String,
-    /// A bucket that may be emptied.
+    /// A bucket that may be emptied; scenarios append `-<number>`, and make what is missing.
     pub bucket: String,
     /// Its name among the providers of the agent's configuration.
     pub provider: String,
@@ -65,18 +66,21 @@ impl ExternalS3 {
         Client::from_conf(config)
     }
 
-    /// Makes sure that a bucket is there.
+    /// A bucket that nobody else in this process uses, made if need be, and empty: scenarios run side by side.
     ///
     /// # Errors
     /// The server does not answer or refuses.
-    pub async fn create_bucket(&self, bucket: &str) -> anyhow::Result<()> {
-        match self.client().create_bucket().bucket(bucket).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => match error.into_service_error() {
-                error if error.is_bucket_already_owned_by_you() => Ok(()),
-                error => Err(error).with_context(|| format!("create the external bucket {bucket}")),
-            },
+    pub async fn own_bucket(&self) -> anyhow::Result<String> {
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        let bucket = format!("{}-{}", self.bucket, NEXT.fetch_add(1, Ordering::Relaxed));
+        if let Err(error) = self.client().create_bucket().bucket(&bucket).send().await {
+            let error = error.into_service_error();
+            if !error.is_bucket_already_owned_by_you() {
+                return Err(error).with_context(|| format!("create the external bucket {bucket}"));
+            }
         }
+        self.empty(&bucket).await?;
+        Ok(bucket)
     }
 
     /// Deletes every object and every open upload of a bucket, so that a scenario starts from nothing.
