@@ -26,8 +26,9 @@ use crate::hosts::{Host, at_most};
 /// Directories whose files are deleted at once.
 const PARALLEL_DIRS: usize = 100;
 
-/// Nodes that are purged at once (the original's number of manifests in memory).
-const PARALLEL_NODES: usize = 12;
+/// Nodes that are purged at once. Each takes memory for the file names of its stale manifests, some 120 bytes for each;
+/// the original's 12 would be too many for a small manager.
+const PARALLEL_NODES: usize = 2;
 
 /// A node was not purged, or not to the end.
 #[derive(Debug, thiserror::Error)]
