@@ -6,14 +6,14 @@ use serde_json::json;
 use testbed::cluster::{ClusterBuilder, KeyspaceSpec, TableSpec};
 use testbed::harness::Bed;
 
-use crate::support::{config_with_own_s3, number, sent_sstable_files};
+use crate::support::{config, number, sent_sstable_files};
 
 #[tokio::test]
 async fn over_many_backups_each_sstable_is_sent_once() -> anyhow::Result<()> {
     let small = TableSpec::new("carts").sstables(3);
     let large = TableSpec::new("photos").data_size(6 << 20);
     let shop = KeyspaceSpec::new("shop").table(small).table(large);
-    let mut config = config_with_own_s3(ClusterBuilder::new().dc("dc1", 2).keyspace(shop));
+    let mut config = config(ClusterBuilder::new().dc("dc1", 2).keyspace(shop));
     // Photos go up in parts.
     config.agent = json!({"s3": {"upload_cutoff": "5M", "chunk_size": "5M"}});
     let mut bed = Bed::start(config).await?;

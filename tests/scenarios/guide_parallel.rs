@@ -8,13 +8,13 @@ use testbed::harness::{Bed, Deadline, wait_for};
 use testbed::node::faults::{Action, Rule};
 use testbed::s3::{RequestKind, RequestRecord};
 
-use crate::support::{HELD, config_with_own_s3, hold_uploads};
+use crate::support::{HELD, config, hold_uploads};
 
 const SNAPSHOT: &str = "POST /storage_service/snapshots";
 
 async fn bed() -> anyhow::Result<Bed> {
     let shop = KeyspaceSpec::new("shop").table("carts").table("orders");
-    Bed::start(config_with_own_s3(ClusterBuilder::new().dc("dc1", 3).dc("dc2", 2).keyspace(shop))).await
+    Bed::start(config(ClusterBuilder::new().dc("dc1", 3).dc("dc2", 2).keyspace(shop))).await
 }
 
 /// Times at which each node was at work, from its first request to its last.
@@ -72,7 +72,7 @@ async fn uploads() -> anyhow::Result<()> {
     gate.open();
     bed.run_done(&task, 1).await?;
 
-    let log = bed.own_s3().counters.log();
+    let log = bed.counters().log();
     for (dc, limit) in [("dc1", 2), ("dc2", 1)] {
         let mut at_work = AtWork::new();
         // Scylla's own manifests go up before, with the list of files.

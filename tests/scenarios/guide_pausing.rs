@@ -5,7 +5,7 @@ use testbed::cluster::{ClusterBuilder, KeyspaceSpec, TableSpec};
 use testbed::harness::{Bed, Deadline, wait_for};
 use testbed::s3::{Fault, RequestKind, Rule};
 
-use crate::support::{HELD, config_with_own_s3, hold_uploads, small};
+use crate::support::{HELD, config, hold_uploads, small};
 
 const MIB: u64 = 1 << 20;
 const PART: u64 = 5 * MIB;
@@ -15,16 +15,16 @@ const ENDED: Deadline = Deadline::seconds(20);
 async fn parts_that_arrived_are_not_sent_again() -> anyhow::Result<()> {
     let photos = TableSpec::new("photos").sstables(3).data_size(20 * MIB);
     let shop = KeyspaceSpec::new("shop").table(photos);
-    let mut config = config_with_own_s3(ClusterBuilder::new().dc("dc1", 1).keyspace(shop));
+    let mut config = config(ClusterBuilder::new().dc("dc1", 1).keyspace(shop));
     config.agent = json!({"s3": {"upload_cutoff": "5M", "chunk_size": "5M", "upload_concurrency": 1}});
     let mut bed = Bed::start(config).await?;
-    let sent = |bed: &Bed| bed.own_s3().counters.of(RequestKind::UploadPart).requests;
+    let sent = |bed: &Bed| bed.counters().of(RequestKind::UploadPart).requests;
     let arrived = |bed: &Bed| {
-        let log = bed.own_s3().counters.log();
+        let log = bed.counters().log();
         log.iter().filter(|r| r.kind == RequestKind::UploadPart && r.status == 200).count() as u64
     };
     // Slow enough that the stop comes while parts are on their way.
-    bed.own_s3().faults.add(Rule::new(Fault::Throttle(4 * MIB)).on(&[RequestKind::UploadPart]));
+    bed.faults().add(Rule::new(Fault::Throttle(4 * MIB)).on(&[RequestKind::UploadPart]));
     let task = bed.create_backup(&["--transfers", "2"]).await?;
     let few = Deadline::seconds(60);
     wait_for("the upload of a few parts", few, async || Ok((arrived(&bed) >= 3).then_some(()))).await?;
@@ -34,7 +34,7 @@ async fn parts_that_arrived_are_not_sent_again() -> anyhow::Result<()> {
     let tag = bed.api.progress(&bed.name, &task).await?["snapshot_tag"].clone();
     bed.assert_invariants_amid_run().await?;
     let (arrived, before) = (arrived(&bed), sent(&bed));
-    bed.own_s3().faults.clear();
+    bed.faults().clear();
     bed.sctool_ok(&["start", "-c", "test", &task]).await?;
     assert_eq!(bed.run_done(&task, 2).await?, tag, "the snapshot is the same");
 
@@ -49,7 +49,7 @@ async fn parts_that_arrived_are_not_sent_again() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn without_continue_it_starts_from_scratch() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(1))).await?;
+    let mut bed = Bed::start(config(small(1))).await?;
     let gate = hold_uploads(&bed);
     let task = bed.create_backup(&[]).await?;
     assert!(gate.reached(1, HELD).await, "no upload began\n{}", bed.log_tails());

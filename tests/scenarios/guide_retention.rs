@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use testbed::harness::Bed;
 use testbed::s3::{Fault, RequestKind, Rule};
 
-use crate::support::{config_with_own_s3, json, small};
+use crate::support::{config, json, small};
 
 const WRITE: &[RequestKind] = &[RequestKind::PutObject, RequestKind::CopyObject];
 
@@ -25,7 +25,7 @@ async fn keys(bed: &Bed) -> anyhow::Result<BTreeSet<String>> {
 
 #[tokio::test]
 async fn a_run_that_fails_purges_nothing_and_the_next_good_one_does() -> anyhow::Result<()> {
-    let mut bed = Bed::start(config_with_own_s3(small(2))).await?;
+    let mut bed = Bed::start(config(small(2))).await?;
     let (task, first) = bed.backup(&["--retention", "2"]).await?;
     bed.cluster.compact("shop", "orders").await?;
     let second = bed.backup_again(&task, 2).await?;
@@ -36,12 +36,12 @@ async fn a_run_that_fails_purges_nothing_and_the_next_good_one_does() -> anyhow:
     let before = keys(&bed).await?;
 
     for (at, key) in REFUSED.iter().enumerate() {
-        bed.own_s3().faults.add(Rule::new(Fault::access_denied()).on(WRITE).key(key));
+        bed.faults().add(Rule::new(Fault::access_denied()).on(WRITE).key(key));
         bed.start_task(&task).await?;
         let ended = bed.run_ended(&task, 3 + at).await?;
         assert_eq!(ended.status, "ERROR", "{key}: {}", ended.cause);
         assert!(ended.cause.contains("AccessDenied"), "{key}: {}", ended.cause);
-        bed.own_s3().faults.clear();
+        bed.faults().clear();
         let lost: Vec<String> = before.difference(&keys(&bed).await?).cloned().collect();
         assert!(lost.is_empty(), "refused {key}, lost {lost:#?}");
         assert_eq!(tags(&bed).await?, [first.clone(), second.clone()].into(), "refused {key}");

@@ -3,11 +3,11 @@
 use testbed::cluster::{ClusterBuilder, KeyspaceSpec};
 use testbed::harness::Bed;
 
-use crate::support::{HELD, config_with_own_s3, hold_uploads};
+use crate::support::{HELD, config, hold_uploads};
 
 async fn bed() -> anyhow::Result<Bed> {
     let shop = KeyspaceSpec::new("shop").table("carts").table("orders");
-    Bed::start(config_with_own_s3(ClusterBuilder::new().dc("dc1", 1).dc("dc2", 1).keyspace(shop))).await
+    Bed::start(config(ClusterBuilder::new().dc("dc1", 1).dc("dc2", 1).keyspace(shop))).await
 }
 
 /// Limits of the nodes of `dc1` and `dc2`, as their agents tell them.
