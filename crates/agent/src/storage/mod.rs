@@ -3,6 +3,7 @@
 //! All are used through [`ObjectStore`]. A path is relative to the provider's root; for object stores its first
 //! component is the bucket. Nothing here knows of jobs, equality or versions: that is the transfer engine's.
 
+pub(crate) mod blocking;
 pub mod buffer;
 mod error;
 pub mod local;

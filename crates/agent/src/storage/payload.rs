@@ -121,7 +121,7 @@ impl Payload {
         let mut hashing = Hashing::new(hashes);
         let mut blocks = payload.blocks();
         while let Some(block) = blocks.try_next().await? {
-            hashing = super::local::blocking(move || {
+            hashing = super::blocking::blocking(move || {
                 hashing.update(&block);
                 Ok(hashing)
             })

@@ -12,41 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::destination::{Destination, stat};
 use super::lane::{Lane, READ_TOGETHER};
+use super::order::{CopyPaths, DirTransfer, SourceFile, Unit};
 use super::parts::{Plan, plan};
-use super::worker::{DirJob, SourceFile, Unit};
+use super::worker::DirJob;
 use super::{Engine, TransferError, digest, small_at_once};
 use crate::jobs::JobContext;
 use crate::storage::{Depth, EntryKind, ObjectInfo, Place, Result, StorageError};
-
-/// Upload of a directory.
-#[derive(Clone, Debug)]
-pub struct DirTransfer {
-    /// Source directory.
-    pub from: Place,
-    /// Destination directory.
-    pub to: Place,
-    /// `.<snapshot tag>`: what an object with other content is renamed with before it is replaced.
-    pub suffix: Option<String>,
-    /// Names that are sent whatever the destination holds.
-    pub overwrite: HashSet<String>,
-    /// Delete each source file once the destination has it.
-    pub remove_source: bool,
-    /// Files at once; `None` for the process's setting.
-    pub transfers: Option<u32>,
-}
-
-/// Download of files.
-#[derive(Clone, Debug)]
-pub struct CopyPaths {
-    /// Source directory.
-    pub from: Place,
-    /// Destination directory; directories in it are created.
-    pub to: Place,
-    /// Files relative to both.
-    pub paths: Vec<String>,
-    /// Files at once; `None` for the process's setting.
-    pub transfers: Option<u32>,
-}
 
 impl Engine {
     /// Copies or moves every file of a directory.

@@ -94,7 +94,7 @@ impl Engine {
             let range = ByteRange { offset, length: BLOCK.min(source.size() - offset) };
             let buffer = self.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX)).await;
             let block = source.read_bytes(range, buffer).await?;
-            (crc32, md5) = crate::storage::local::blocking(move || {
+            (crc32, md5) = crate::storage::blocking::blocking(move || {
                 crc32.update(&block);
                 md5.update(&block);
                 Ok((crc32, md5))

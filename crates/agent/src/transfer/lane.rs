@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::worker::Unit;
+use super::order::Unit;
 
 /// Small files that are read in one step: those of one SSTable.
 pub(super) const READ_TOGETHER: usize = 8;
@@ -87,7 +87,7 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
-    use super::super::worker::SourceFile;
+    use super::super::order::SourceFile;
     use super::*;
 
     fn lane(sizes: &[u64], width: usize) -> Lane {

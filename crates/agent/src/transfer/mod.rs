@@ -9,6 +9,7 @@ mod directory;
 mod equality;
 mod error;
 mod lane;
+mod order;
 mod parts;
 pub mod rate_limit;
 mod send;
@@ -18,8 +19,8 @@ mod worker;
 
 use std::sync::Arc;
 
-pub use directory::{CopyPaths, DirTransfer};
 pub use error::TransferError;
+pub use order::{CopyPaths, DirTransfer};
 pub use setting::{InvalidTransfers, Transfers};
 
 use crate::config::Config;

@@ -305,6 +305,6 @@ impl<S: Stream<Item = std::io::Result<Bytes>>> Blocks<S> {
         }
         buffer.space(filled);
         let hashes = to.store.wants();
-        crate::storage::local::blocking(move || Ok(Payload::new(buffer.freeze(), hashes))).await
+        crate::storage::blocking::blocking(move || Ok(Payload::new(buffer.freeze(), hashes))).await
     }
 }

@@ -12,30 +12,13 @@ use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::destination::Destination;
-use super::directory::DirTransfer;
 use super::equality::Unproven;
 use super::lane::Lane;
+use super::order::{DirTransfer, SourceFile, Unit};
 use super::send::{JobLimits, OpenFile, Sending};
 use super::{Engine, TransferError, digest};
 use crate::jobs::{JobContext, Transfer};
-use crate::storage::{ObjectInfo, ObjectPath, Payload, Place, Result, StorageError};
-
-/// A file to be sent.
-#[derive(Clone, Debug)]
-pub(super) struct SourceFile {
-    pub name: String,
-    pub size: u64,
-    /// `None`: ask the store. `Err`: it is not there.
-    pub info: Option<ObjectInfo>,
-    pub missing: bool,
-}
-
-/// A file, and the digest that goes after it.
-#[derive(Clone, Debug)]
-pub(super) struct Unit {
-    pub file: SourceFile,
-    pub digest: Option<SourceFile>,
-}
+use crate::storage::{ObjectPath, Payload, Place, Result, StorageError};
 
 /// What went wrong so far.
 #[derive(Debug, Default)]

@@ -39,12 +39,24 @@ pub struct PackedIndex {
 pub async fn build(run: &Run) -> Result<BTreeMap<IpAddr, Option<PackedIndex>>, BackupError> {
     run.on_nodes(&run.properties.upload_parallel, |node| async move {
         // A manifest that an earlier run has stored is never built again (section 11, 17).
-        if run.reached.is_some() && super::staged::find(run, node).await?.is_some() {
+        if run.reached.is_some() && has_manifest(run, node).await? {
             return Ok(None);
         }
         index_node(run, node).await.map(Some)
     })
     .await
+}
+
+/// Whether this run's temporary manifest of a node, or the published one, is stored.
+async fn has_manifest(run: &Run, node: &Node) -> Result<bool, BackupError> {
+    let published = run.manifest_path(node);
+    for path in [published.temporary(), published] {
+        let remote = node.location.remote_path(&path.to_string());
+        if run.agent(node).file_info(&remote).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn index_node(run: &Run, node: &Node) -> Result<PackedIndex, BackupError> {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use common::format::manifest::{self, InstanceDetails, ManifestHeader, TableEntry, Writer};
-use common::format::paths::{ManifestPath, scylla_manifest_name};
+use common::format::paths::scylla_manifest_name;
 use tracing::warn;
 
 use super::error::BackupError;
@@ -20,21 +20,6 @@ use crate::hosts::at_most;
 
 /// Nodes whose manifests are in memory at once, packed (the original's number).
 const MANIFESTS_AT_ONCE: usize = 12;
-
-/// The temporary manifest of a node, or the published one, in this order; `None` when there is neither.
-///
-/// # Errors
-/// The location does not answer.
-pub async fn find(run: &Run, node: &Node) -> Result<Option<ManifestPath>, BackupError> {
-    let published = run.manifest_path(node);
-    for path in [published.temporary(), published] {
-        let remote = node.location.remote_path(&path.to_string());
-        if run.agent(node).file_info(&remote).await?.is_some() {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
-}
 
 /// Reads a node's list of files back.
 ///

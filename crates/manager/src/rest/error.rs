@@ -137,14 +137,10 @@ impl ApiError {
     }
 }
 
-/// For the access log: handlers do not log their errors themselves.
-#[derive(Clone)]
-pub(super) struct LoggedError(pub String);
-
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let message = self.message();
-        let logged = LoggedError(message.clone());
+        let logged = trace::LoggedError(message.clone());
         let status = self.status();
         let body = ErrorBody { message, details: self.details, trace_id: trace::current() };
         let mut response = (status, Json(body)).into_response();

@@ -10,11 +10,13 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::error::LoggedError;
-
 tokio::task_local! {
     static TRACE_ID: String;
 }
+
+/// An error in the extensions of its answer, for the access log: handlers do not log their errors themselves.
+#[derive(Clone)]
+pub(super) struct LoggedError(pub String);
 
 /// The trace ID of the request that is being answered; a fresh one outside of any.
 pub fn current() -> String {

@@ -10,7 +10,8 @@ use futures::future::BoxFuture;
 use rustix::fs::Advice;
 
 use super::jail::Jail;
-use super::{blocking, info, size};
+use super::{info, size};
+use crate::storage::blocking::blocking;
 use crate::storage::buffer::Buffer;
 use crate::storage::payload::Hashing;
 use crate::storage::{ByteRange, Hashes, ObjectInfo, ObjectPath, Payload, Result, Source, StorageError};

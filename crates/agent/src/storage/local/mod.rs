@@ -22,6 +22,7 @@ use rustix::fs::{AtFlags, Stat, unlinkat};
 
 use self::file::LocalFile;
 use self::jail::Jail;
+use super::blocking::blocking;
 use super::buffer::Buffer;
 use super::{
     ByteRange, DeleteReport, Depth, Entry, Hashes, LargeSpec, LargeUpload, ObjectInfo, ObjectPath,
@@ -62,17 +63,6 @@ impl LocalStore {
     ) -> Result<T> {
         let jail = self.jail.clone();
         blocking(move || work(&jail)).await
-    }
-}
-
-/// Runs file system work on a blocking thread.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(StorageError::Interrupted),
     }
 }
 

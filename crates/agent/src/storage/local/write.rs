@@ -11,8 +11,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::RateLimits;
 use super::jail::{self, Jail};
-use super::{RateLimits, blocking};
+use crate::storage::blocking::blocking;
 use crate::storage::{LargeSpec, LargeUpload, ObjectPath, Payload, Result, StorageError, StoredPart};
 
 /// Start of temporary names. Without a dash, so that nobody takes it for a component of an SSTable.

@@ -23,7 +23,7 @@ use hyper::body::Incoming;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::body::Attempt;
-use super::object::crc32_text;
+use super::checksum::crc32_text;
 use super::{PROVIDER, S3Store, errors, object};
 use crate::storage::{ObjectPath, Payload, Result, StorageError};
 

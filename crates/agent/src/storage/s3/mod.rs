@@ -5,6 +5,7 @@
 
 mod access;
 mod body;
+mod checksum;
 mod client;
 mod connect;
 mod copy;

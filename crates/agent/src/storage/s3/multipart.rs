@@ -10,8 +10,8 @@ use aws_sdk_s3::types::{
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use super::checksum::{crc32_text, parse_crc32};
 use super::direct::{Upload, query_pair};
-use super::object::{crc32_text, parse_crc32};
 use super::quirks::etag_md5;
 use super::sse::{with_attributes, with_key};
 use super::{S3Store, object};
