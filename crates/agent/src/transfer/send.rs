@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use common::retry::Transient as _;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use tokio::sync::Semaphore;
 
 use super::parts::{Plan, plan};
@@ -47,8 +47,20 @@ pub(super) struct JobLimits {
     /// Parts in memory: some more than on the network, so that the next one is read while others are sent, but never
     /// so many that small files would have to wait for room.
     in_memory: Arc<Semaphore>,
+    /// Parts on the network, and as many that the store has not confirmed yet. So many are sent again at most when a
+    /// job is cut off, whatever the buffers between here and the store hold.
+    unconfirmed: Arc<Semaphore>,
     /// Small files on the network.
     small: Arc<Semaphore>,
+}
+
+impl JobLimits {
+    /// Lets nothing more begin; what is on its way goes on.
+    pub(super) fn close(&self) {
+        for limit in [&self.parts, &self.in_memory, &self.unconfirmed, &self.small] {
+            limit.close();
+        }
+    }
 }
 
 /// Parts of one file that are worked on at once; the semaphores bound what they do.
@@ -68,6 +80,7 @@ impl Engine {
         JobLimits {
             parts: limit(parts),
             in_memory: limit(in_memory),
+            unconfirmed: limit(parts.saturating_mul(2).min(Semaphore::MAX_PERMITS)),
             small: limit(small_at_once(transfers.max(1))),
         }
     }
@@ -110,8 +123,19 @@ impl Engine {
         let sent = async {
             let parts =
                 (0..spec.parts()).map(|index| self.send_part(from, to, how, &*upload, spec, index, streamed));
-            let mut sums: Vec<(u32, u32)> =
-                futures::stream::iter(parts).buffer_unordered(PARTS_PER_FILE).try_collect().await?;
+            let mut parts = futures::stream::iter(parts).buffer_unordered(PARTS_PER_FILE);
+            let (mut sums, mut stopped) = (Vec::new(), None);
+            while let Some(part) = parts.next().await {
+                match part {
+                    Ok(sum) => sums.push(sum),
+                    // Nothing more begins, but those on their way are worth waiting for.
+                    Err(error @ StorageError::Interrupted) => stopped = Some(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            if let Some(error) = stopped {
+                return Err(error);
+            }
             sums.sort_unstable();
             let crc32 = combine(sums.iter().map(|(index, crc32)| (*crc32, spec.range(*index).length)));
             upload.finish(crc32).await?;
@@ -155,6 +179,8 @@ impl Engine {
                 how.meter.add(range.length);
             }
             _ => {
+                let _unconfirmed =
+                    how.limits.unconfirmed.acquire().await.map_err(|_| StorageError::Interrupted)?;
                 upload.put_part(index, &payload).await?;
             }
         }

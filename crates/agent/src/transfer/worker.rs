@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use common::api::agent::{FileOutcome, JobFile};
 use futures::StreamExt as _;
@@ -19,6 +20,9 @@ use super::send::{JobLimits, OpenFile, Sending};
 use super::{Engine, TransferError, digest};
 use crate::jobs::{JobContext, Transfer};
 use crate::storage::{ObjectPath, Payload, Place, Result, StorageError};
+
+/// How long a job that ends waits for what it has sent. A stop is bounded (design, section 5).
+const LAST_MOMENT: Duration = Duration::from_secs(2);
 
 /// What went wrong so far.
 #[derive(Debug, Default)]
@@ -66,12 +70,19 @@ impl DirJob {
         }
     }
 
-    /// Does what can be broken off when the job ends. Files that were in flight are counted as failed by their guards.
+    /// Does what can be broken off when the job ends: nothing more begins then, and what is on its way has a moment to
+    /// arrive, so that it need not be sent again. Files that were in flight are counted as failed by their guards.
     async fn unless_stopped(&self, work: impl Future<Output = ()>) {
+        let mut work = std::pin::pin!(work);
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => {}
-            () = work => {}
+            () = self.stop.cancelled() => {
+                self.limits.close();
+                if tokio::time::timeout(LAST_MOMENT, work).await.is_err() {
+                    tracing::debug!("the job ended before everything on its way had arrived");
+                }
+            }
+            () = &mut work => {}
         }
     }
 
@@ -164,6 +175,8 @@ impl DirJob {
         let mut guard = FileGuard::new(self, file);
         match self.transfer(file, read, &mut guard).await {
             Ok(done) => Some(Sent { guard, done, expected }),
+            // The guard reports it.
+            Err(TransferError::Storage(StorageError::Interrupted)) if self.stop.is_cancelled() => None,
             Err(error) => {
                 if error.is_terminal() {
                     self.give_up(&file.name, &error);
