@@ -35,6 +35,17 @@ pub(super) struct Splitter {
     entry: Vec<u8>,
     entries: usize,
     limits: Limits,
+    detail: Detail,
+}
+
+/// How much of an entry is handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// All of it.
+    Whole,
+    /// Its own values; of lists in it only the brackets, which saves whoever parses it nearly everything. What is between
+    /// them is then known by the checksum of the archive alone.
+    Scalars,
 }
 
 /// Most bytes that are held.
@@ -46,9 +57,21 @@ pub(super) struct Limits {
     pub entry: usize,
 }
 
+/// Bytes that mean something outside strings within an entry.
+const STRUCTURE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < STRUCTURAL.len() {
+        table[STRUCTURAL[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+const STRUCTURAL: &[u8] = b"\"[]{}";
+
 impl Splitter {
     /// A splitter that has read nothing yet.
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, detail: Detail) -> Self {
         Self {
             place: Place::Around,
             depth: 0,
@@ -60,6 +83,7 @@ impl Splitter {
             entry: Vec::new(),
             entries: 0,
             limits,
+            detail,
         }
     }
 
@@ -78,6 +102,15 @@ impl Splitter {
                 self.keep(&chunk[..run])?;
                 chunk = &chunk[run..];
                 continue;
+            }
+            if self.place == Place::Entry {
+                let plain =
+                    chunk.iter().position(|byte| STRUCTURE[usize::from(*byte)]).unwrap_or(chunk.len());
+                if plain > 0 {
+                    self.keep(&chunk[..plain])?;
+                    chunk = &chunk[plain..];
+                    continue;
+                }
             }
             chunk = behind;
             match (self.place, byte) {
@@ -103,7 +136,9 @@ impl Splitter {
                 self.in_string = true;
                 self.string_at = self.rest.len();
             }
-            self.keep(&[byte])?;
+            if self.is_kept() || matches!(byte, b'[' | b'{') && self.depth == 2 {
+                self.keep_always(&[byte])?;
+            }
             if self.place == Place::Entry && self.depth == 0 {
                 on_entry(&self.entry)?;
                 self.entry.clear();
@@ -122,9 +157,7 @@ impl Splitter {
             self.escaped = false;
             at = 1;
         }
-        while let Some(found) =
-            chunk.get(at..).and_then(|rest| rest.iter().position(|b| matches!(b, b'"' | b'\\')))
-        {
+        while let Some(found) = chunk.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
             at += found + 1;
             if chunk[at - 1] == b'"' {
                 self.in_string = false;
@@ -139,7 +172,16 @@ impl Splitter {
         chunk.len()
     }
 
+    /// Whether what stands at this depth is handed out.
+    fn is_kept(&self) -> bool {
+        self.detail == Detail::Whole || self.place != Place::Entry || self.depth <= 1
+    }
+
     fn keep(&mut self, bytes: &[u8]) -> Result<(), ManifestError> {
+        if self.is_kept() { self.keep_always(bytes) } else { Ok(()) }
+    }
+
+    fn keep_always(&mut self, bytes: &[u8]) -> Result<(), ManifestError> {
         let (piece, limit, what) = match self.place {
             Place::Entry => (&mut self.entry, self.limits.entry, "one table takes"),
             Place::Around | Place::Index => {
@@ -170,9 +212,9 @@ mod tests {
 
     use super::*;
 
-    fn split(text: &str, chunk: usize) -> (Vec<Value>, Value) {
-        let (mut splitter, mut entries) =
-            (Splitter::new(Limits { rest: 1 << 20, entry: 1 << 20 }), Vec::new());
+    fn split(text: &str, chunk: usize, detail: Detail) -> (Vec<Value>, Value) {
+        let limits = Limits { rest: 1 << 20, entry: 1 << 20 };
+        let (mut splitter, mut entries) = (Splitter::new(limits, detail), Vec::new());
         for chunk in text.as_bytes().chunks(chunk) {
             let keep = |entry: &[u8]| {
                 entries.push(serde_json::from_slice(entry).unwrap());
@@ -206,6 +248,18 @@ mod tests {
             .prop_map(|map| Value::Object(map.into_iter().collect()))
     }
 
+    /// An object with nothing in the lists and objects that it holds.
+    fn emptied(mut object: Value) -> Value {
+        for value in object.as_object_mut().into_iter().flat_map(|o| o.values_mut()) {
+            match value {
+                Value::Array(list) => list.clear(),
+                Value::Object(object) => object.clear(),
+                _ => {}
+            }
+        }
+        object
+    }
+
     proptest! {
         #[test]
         fn entries_and_rest_are_the_text(
@@ -217,10 +271,14 @@ mod tests {
             let mut text = header.clone();
             text["index"] = json!(entries);
             let written = if pretty { serde_json::to_string_pretty(&text) } else { serde_json::to_string(&text) };
-            let (found, rest) = split(&written.unwrap(), chunk);
+            let written = written.unwrap();
             text["index"] = json!(vec![0; entries.len()]);
-            prop_assert_eq!(found, entries);
-            prop_assert_eq!(rest, text);
+            let (found, rest) = split(&written, chunk, Detail::Whole);
+            prop_assert_eq!((&found, &rest), (&entries, &text));
+
+            let (found, rest) = split(&written, chunk, Detail::Scalars);
+            let emptied: Vec<Value> = entries.into_iter().map(emptied).collect();
+            prop_assert_eq!((found, rest), (emptied, text));
         }
     }
 
@@ -238,7 +296,7 @@ mod tests {
             (r#"[{"index":[{}]}]"#, vec![]),
         ] {
             for chunk in [1, 3, 1000] {
-                assert_eq!(split(text, chunk).0, expected, "{text}");
+                assert_eq!(split(text, chunk, Detail::Whole).0, expected, "{text}");
             }
         }
     }
@@ -249,7 +307,7 @@ mod tests {
             (r#"{"index":[{"a":"0123456789"}]}"#, "one table takes more than 16 bytes"),
             (r#"{"a":"01234567890123456789"}"#, "the text around its tables takes more than 20 bytes"),
         ] {
-            let mut splitter = Splitter::new(Limits { rest: 20, entry: 16 });
+            let mut splitter = Splitter::new(Limits { rest: 20, entry: 16 }, Detail::Whole);
             let failed = splitter.feed(text.as_bytes(), |_| Ok(())).unwrap_err();
             assert!(crate::error::chain(&failed).contains(words), "{failed:?}");
         }
