@@ -5,8 +5,10 @@
 //! says, and a listing that ends without its closing brackets is an error, because an original agent ends a
 //! listing that failed halfway like a complete one.
 
-mod engine;
+mod agent;
 mod error;
+mod files;
+mod jobs;
 mod listing;
 mod policy;
 mod pool;
@@ -27,8 +29,8 @@ pub use policy::is_refused_by_store;
 use policy::{CallOptions, Policy};
 use pool::HostPool;
 
-pub use engine::{Listed, Moved, split_remote_path};
 pub use error::{HostError, join_hosts};
+pub use files::{Listed, Moved, split_remote_path};
 pub use scylla::{
     EndpointDetail, KeyspaceKind, Replication, RingRange, SnapshotEntry, SnapshotTable, host_address,
 };

@@ -1,4 +1,4 @@
-//! The agent's own calls: files, listings, jobs (spec agent.md 2.3 to 2.6).
+//! The agent's calls on files and listings (spec agent.md 2.6).
 //!
 //! Paths are remote paths such as `s3:bucket/backup/meta/x` or `data:keyspace/table-id`.
 
@@ -8,18 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::api::Endpoint;
 use common::api::agent::{
-    About, Bandwidth, BandwidthLimit, BandwidthRequest, Cat, CheckPermissions, CheckPermissionsRequest,
-    CloudMetadata, CopyDir, CopyFile, CopyPaths, CopyPathsRequest, DeleteFile, DeletePaths,
-    DeletePathsRequest, FileInfo, FreeOsMemory, GetAbout, GetCloudMetadata, GetFileInfo, GetJobFiles,
-    GetJobProgress, GetNodeInfo, JobFilesPage, JobFilesQuery, JobProgress, JobQuery, JobStarted, List,
-    ListItem, ListRequest, MoveDir, MoveDirRequest, MoveFile, NodeInfo, Purge, Put, RemotePath,
-    SourceAndDestination, StatsDelete, StatsGroup, StatsReset, StopJob,
+    About, Cat, CheckPermissions, CheckPermissionsRequest, CopyFile, DeleteFile, DeletePaths,
+    DeletePathsRequest, FileInfo, GetAbout, GetFileInfo, List, ListItem, ListRequest, MoveFile, Purge, Put,
+    RemotePath, SourceAndDestination,
 };
-use common::http_client::{ByteStream, Call, ClientError, decode, encode_segment, endpoint_call};
+use common::http_client::{ByteStream, Call, ClientError, encode_segment, endpoint_call};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use http::header::{self, HeaderMap, HeaderValue};
-use tokio::time::Instant;
 
 use super::listing::{ListParser, ListingError};
 use super::policy::{CallOptions, RetryOn};
@@ -39,12 +35,6 @@ const COPY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// Limit until the next piece of a listing of versioned files, which may skip millions of names in between.
 const VERSIONED_LIST_TIMEOUT: Duration = Duration::from_secs(3600);
-
-/// What a poll may take beyond the wait it asks for.
-const POLL_SLACK: Duration = Duration::from_secs(30);
-
-/// What the cloud probes of an agent may take beyond the usual limit.
-const METADATA_SLACK: Duration = Duration::from_secs(5);
 
 /// Outcome of a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,43 +62,6 @@ fn source_and_destination(source: &str, destination: &str) -> SourceAndDestinati
 }
 
 impl Agent {
-    /// `GET /ping`: how long the agent took. Never repeated; exactly 204 counts.
-    ///
-    /// # Errors
-    /// No answer within `timeout`, or another one.
-    pub async fn ping(&self, timeout: Duration) -> Result<Duration, HostError> {
-        let begin = Instant::now();
-        let options = CallOptions::new(timeout).retry(RetryOn::Nothing);
-        self.send(options, |timeout| Call::new(http::Method::GET, self.url("/ping")).timeout(timeout))
-            .await?;
-        Ok(begin.elapsed())
-    }
-
-    /// Facts about the node, with what the agent can do beyond the original's.
-    ///
-    /// # Errors
-    /// See [`HostError`].
-    pub async fn node_info(&self) -> Result<NodeInfo, HostError> {
-        self.call::<GetNodeInfo>(None, self.options()).await
-    }
-
-    /// Cloud and machine type; empty outside a cloud.
-    ///
-    /// # Errors
-    /// See [`HostError`].
-    pub async fn cloud_metadata(&self) -> Result<CloudMetadata, HostError> {
-        let timeout = self.settings().timeout + METADATA_SLACK;
-        self.call::<GetCloudMetadata>(None, self.options().timeout(timeout)).await
-    }
-
-    /// Asks the agent to give memory back to the system.
-    ///
-    /// # Errors
-    /// See [`HostError`].
-    pub async fn free_os_memory(&self) -> Result<(), HostError> {
-        self.call::<FreeOsMemory>(None, self.options()).await
-    }
-
     /// Lists a directory as a stream. A missing directory or bucket is an error with status 404.
     ///
     /// The time limit is `agent_client.list_timeout` per piece. Opening is retried, reading is not.
@@ -287,135 +240,6 @@ impl Agent {
         self.call::<CheckPermissions>(Some(&body), options).await.map(drop)
     }
 
-    /// Starts to upload a directory; files are deleted once they are confirmed. Returns the job.
-    ///
-    /// Repeated only while no connection could be made: a lost reply would start a second job on the directory.
-    ///
-    /// # Errors
-    /// See [`HostError`]. After a lost reply a job that nobody owns may run.
-    pub async fn move_dir(&self, request: &MoveDirRequest) -> Result<u64, HostError> {
-        self.start::<MoveDir>(request).await
-    }
-
-    /// Starts to upload a directory; files stay. Otherwise as [`Agent::move_dir`].
-    ///
-    /// # Errors
-    /// As for [`Agent::move_dir`].
-    pub async fn copy_dir(&self, request: &MoveDirRequest) -> Result<u64, HostError> {
-        self.start::<CopyDir>(request).await
-    }
-
-    /// Starts to download files. Otherwise as [`Agent::move_dir`].
-    ///
-    /// # Errors
-    /// As for [`Agent::move_dir`].
-    pub async fn copy_paths(&self, request: &CopyPathsRequest) -> Result<u64, HostError> {
-        self.start::<CopyPaths>(request).await
-    }
-
-    async fn start<E>(&self, request: &E::Body) -> Result<u64, HostError>
-    where
-        E: Endpoint<Query = (), Reply = JobStarted>,
-    {
-        let options = self.options().retry(RetryOn::NotSent);
-        self.policy()
-            .run(&self.host, options, |timeout| async move {
-                let mut call = endpoint_call::<E>(&self.base, &[], &(), Some(request))?.timeout(timeout);
-                call.url.push_str("?_async=true");
-                let (_, bytes) = self.shared.http.send(call).await?;
-                decode::<JobStarted>(&E::METHOD, &self.url(E::PATH), &bytes)
-            })
-            .await
-            .map(|started| started.jobid)
-    }
-
-    /// Waits up to `wait` for a job to end and says how it stands; `None` when the agent does not know it, e.g.
-    /// because it was started again.
-    ///
-    /// # Errors
-    /// See [`HostError`].
-    pub async fn job_progress(&self, job: u64, wait: Duration) -> Result<Option<JobProgress>, HostError> {
-        let body = JobQuery { jobid: job, wait: wait.as_secs() };
-        let options = self.options().timeout(wait + POLL_SLACK);
-        known(self.call::<GetJobProgress>(Some(&body), options).await)
-    }
-
-    /// Cancels a job; it ends a little later. An unknown or finished one is no error.
-    ///
-    /// # Errors
-    /// See [`HostError`].
-    pub async fn stop_job(&self, job: u64) -> Result<(), HostError> {
-        known(self.call::<StopJob>(Some(&JobQuery { jobid: job, wait: 0 }), self.options()).await).map(drop)
-    }
-
-    /// A page of what a job did with each file (capability `job-files`); `None` when the agent does not know it.
-    ///
-    /// # Errors
-    /// See [`HostError`].
-    pub async fn job_files(&self, job: u64, offset: u64) -> Result<Option<JobFilesPage>, HostError> {
-        known(self.call::<GetJobFiles>(Some(&JobFilesQuery { jobid: job, offset }), self.options()).await)
-    }
-
-    /// Lets the agent forget the statistics and the file list of a job.
-    ///
-    /// # Errors
-    /// See [`HostError`].
-    pub async fn stats_delete(&self, job: u64) -> Result<(), HostError> {
-        let body = StatsGroup { group: format!("job/{job}") };
-        self.call::<StatsDelete>(Some(&body), self.options()).await.map(drop)
-    }
-
-    /// Clears all statistics.
-    ///
-    /// # Errors
-    /// See [`HostError`].
-    pub async fn stats_reset(&self) -> Result<(), HostError> {
-        self.call::<StatsReset>(Some(&StatsGroup::default()), self.options()).await.map(drop)
-    }
-
-    /// Sets the rate limit of the agent in MiB/s; 0 means none.
-    ///
-    /// # Errors
-    /// See [`HostError`].
-    pub async fn set_rate_limit(&self, mib_per_second: u64) -> Result<Bandwidth, HostError> {
-        let body = BandwidthRequest { rate: format!("{mib_per_second}M") };
-        self.call::<BandwidthLimit>(Some(&body), self.options()).await
-    }
-
-    pub(super) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
-    }
-
-    /// One typed call under the retry policy.
-    pub(super) async fn call<E>(
-        &self,
-        body: Option<&E::Body>,
-        options: CallOptions,
-    ) -> Result<E::Reply, HostError>
-    where
-        E: Endpoint<Query = ()>,
-    {
-        self.policy()
-            .run(&self.host, options, |timeout| {
-                self.shared.http.call::<E>(&self.base, &[], &(), body, Some(timeout))
-            })
-            .await
-    }
-
-    /// One call whose answer is raw, under the retry policy.
-    pub(super) async fn send(
-        &self,
-        options: CallOptions,
-        call: impl Fn(Duration) -> Call,
-    ) -> Result<Bytes, HostError> {
-        self.policy()
-            .run(&self.host, options, |timeout| {
-                let call = call(timeout);
-                async move { self.shared.http.send(call).await.map(|(_, bytes)| bytes) }
-            })
-            .await
-    }
-
     /// Opens a streamed answer under the retry policy.
     async fn open<E>(
         &self,
@@ -431,15 +255,6 @@ impl Agent {
                 self.shared.http.open(call).await
             })
             .await
-    }
-}
-
-/// An unknown job is 404, from an original agent sometimes 500 with that text (spec agent.md 2.6.4).
-fn known<T>(outcome: Result<T, HostError>) -> Result<Option<T>, HostError> {
-    match outcome {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.is_not_found() || error.answer().contains("job not found") => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
@@ -505,14 +320,11 @@ fn items(body: ByteStream, host: String) -> Listed {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use axum::Router;
     use axum::body::Body;
     use axum::http::StatusCode;
     use axum::response::IntoResponse;
     use axum::routing::{get, post};
-    use common::http_client::RouterLookup;
 
     use super::super::tests::client_into;
     use super::*;
@@ -582,51 +394,6 @@ mod tests {
         assert_eq!(agent.cat("s3:b/backup/meta/x", 6).await.unwrap(), "abcdef");
         let error = agent.cat("s3:b/backup/meta/x", 5).await.unwrap_err();
         assert!(common::error::chain(&error).contains("longer than 5 bytes"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_job_is_not_started_twice_after_an_answer_was_lost() {
-        let calls = std::sync::Arc::new(AtomicU32::new(0));
-        let count = calls.clone();
-        let handler = move || {
-            count.fetch_add(1, Ordering::Relaxed);
-            async { (StatusCode::BAD_GATEWAY, "") }
-        };
-        let agent = agent(Router::new().route(MoveDir::PATH, post(handler)));
-        assert!(agent.move_dir(&MoveDirRequest::default()).await.is_err());
-        assert_eq!(calls.load(Ordering::Relaxed), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_refused_connection_is_tried_again_also_for_a_job() {
-        let tries = Arc::new(AtomicU32::new(0));
-        let count = tries.clone();
-        let router = Router::new().route(MoveDir::PATH, post(|| async { r#"{"jobid":7}"# }));
-        let lookup: RouterLookup =
-            Arc::new(move |_| (count.fetch_add(1, Ordering::Relaxed) >= 2).then(|| router.clone()));
-        let client = super::super::AgentClient::new(
-            common::http_client::Transport::InProcess(lookup),
-            super::super::tests::settings(),
-            10001,
-            &crate::Secret::default(),
-            vec![HOST.parse().unwrap()],
-        );
-        let job = client.unwrap().on(HOST.parse().unwrap()).move_dir(&MoveDirRequest::default()).await;
-        assert_eq!((job.unwrap(), tries.load(Ordering::Relaxed)), (7, 3));
-    }
-
-    #[tokio::test]
-    async fn unknown_jobs_are_no_errors() {
-        let original =
-            || async { (StatusCode::INTERNAL_SERVER_ERROR, r#"{"status":500,"message":"job not found"}"#) };
-        let ours = || async { (StatusCode::NOT_FOUND, r#"{"status":404,"message":"job not found"}"#) };
-        let router =
-            Router::new().route(StopJob::PATH, post(original)).route(GetJobProgress::PATH, post(ours));
-        let agent =
-            client_into(&[HOST], move |_| Some(router.clone())).interactive().on(HOST.parse().unwrap());
-        tokio::time::pause();
-        agent.stop_job(7).await.unwrap();
-        assert!(agent.job_progress(7, Duration::from_secs(10)).await.unwrap().is_none());
     }
 
     #[tokio::test]
