@@ -15,7 +15,8 @@ use super::target::{Node, Target};
 use crate::agent_client::AgentClient;
 use crate::hosts::at_most;
 use crate::scheduler::Clock;
-use crate::store::backup_runs::{BackupRun, ProgressRow, RunKey};
+use crate::store::backup_progress::ProgressRow;
+use crate::store::backup_runs::{BackupRun, RunKey};
 
 /// Nodes that are looked at once.
 const NODES_AT_ONCE: usize = 16;

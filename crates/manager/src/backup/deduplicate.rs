@@ -14,7 +14,7 @@ use super::run::Run;
 use super::staged;
 use super::target::Node;
 use crate::hosts::at_most;
-use crate::store::backup_runs::ProgressRow;
+use crate::store::backup_progress::ProgressRow;
 
 /// Digests of one table that are compared at once.
 const COMPARISONS: usize = 16;

@@ -16,7 +16,7 @@ use super::file_lists::{local_files, snapshot_dir, split_table_dir};
 use super::run::Run;
 use super::target::Node;
 use crate::hosts::at_most;
-use crate::store::backup_runs::ProgressRow;
+use crate::store::backup_progress::ProgressRow;
 
 /// Tables of one node that are listed at once.
 const PARALLEL: usize = 8;

@@ -16,7 +16,7 @@ use super::run::Run;
 use super::target::Node;
 use crate::agent_client::Agent;
 use crate::hosts::at_most;
-use crate::store::backup_runs::{OpenJob, ProgressRow};
+use crate::store::backup_progress::{OpenJob, ProgressRow};
 
 /// Limit of a stop of one job, well below the scheduler's grace period.
 const STOP_TIMEOUT: Duration = Duration::from_secs(4);

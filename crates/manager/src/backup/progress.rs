@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::api::manager::{BackupProgress, HostProgress, KeyspaceProgress, ProgressNumbers, TableProgress};
 use common::task::Stage;
 
-use crate::store::backup_runs::{BackupRun, ProgressRow};
+use crate::store::backup_progress::ProgressRow;
+use crate::store::backup_runs::BackupRun;
 
 /// Adds the rows of a run up, level by level.
 pub fn aggregate(run: &BackupRun, rows: &[ProgressRow]) -> BackupProgress {

@@ -27,7 +27,8 @@ use crate::agent_client::{Agent, AgentClient};
 use crate::hosts::on_hosts;
 use crate::metrics::{TableLabels, TableNumbers};
 use crate::scheduler::{Clock, StopSignal};
-use crate::store::backup_runs::{ProgressRow, RunKey};
+use crate::store::backup_progress::ProgressRow;
+use crate::store::backup_runs::RunKey;
 
 /// What every stage needs.
 pub struct Run {

@@ -20,7 +20,7 @@ use super::remote_dir::{MissingFile, RemoteDir};
 use super::run::Run;
 use super::target::Node;
 use crate::hosts::at_most;
-use crate::store::backup_runs::ProgressRow;
+use crate::store::backup_progress::ProgressRow;
 
 /// Nodes whose lists are compared at once: each may hold the facts of one older manifest.
 const NODES_AT_ONCE: usize = 4;

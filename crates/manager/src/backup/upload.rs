@@ -17,7 +17,7 @@ use super::rate_limit::NodeLimit;
 use super::run::Run;
 use super::target::Node;
 use crate::agent_client::{Agent, is_refused_by_store, split_remote_path};
-use crate::store::backup_runs::ProgressRow;
+use crate::store::backup_progress::ProgressRow;
 
 /// How often a table's job is started again after the agent forgot it (the original's number).
 const MAX_RESTARTS: u32 = 10;

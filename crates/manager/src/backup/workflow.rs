@@ -20,7 +20,8 @@ use super::target::{self, Target};
 use super::{continued, deduplicate, index, jobs, publish, retain, schema, seal, snapshot, staged, upload};
 use crate::agent_client::{AgentClient, Patience};
 use crate::scheduler::RunContext;
-use crate::store::backup_runs::{BackupRun, ProgressRow, RunKey};
+use crate::store::backup_progress::ProgressRow;
+use crate::store::backup_runs::{BackupRun, RunKey};
 
 /// How often tables whose files are missing in the location are sent again before the run gives up.
 const MAX_SEALS: u32 = 3;

@@ -9,6 +9,7 @@
 //! The surprise: `write` and `read` run on blocking threads of the runtime and not on a thread of their own, as
 //! only these keep a paused test clock from running away while the database works.
 
+pub mod backup_progress;
 pub mod backup_runs;
 pub mod clusters;
 mod columns;
