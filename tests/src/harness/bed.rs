@@ -1,30 +1,31 @@
 //! Starts everything, registers the cluster, and offers the steps that scenarios are made of.
 
+mod operator;
+mod verdict;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use self::operator::{RunningSctool, SctoolRun};
 use super::agent_api::AgentApi;
-use super::config::{AUTH_TOKEN, AgentOptions, S3Access, agent_yaml, manager_yaml};
-use super::manager_api::{ManagerApi, RunState};
+use super::config::{AgentOptions, S3Access, agent_yaml, manager_yaml};
+use super::manager_api::ManagerApi;
 use super::process::{Child, Programs, free_port};
 use super::target::{ExternalS3, S3Target};
 use super::wait::Deadline;
 use crate::cluster::{ClusterBuilder, SimCluster};
-use crate::invariants::{self, Expected, Ledger};
+use crate::invariants::Ledger;
 use crate::s3::{Counters, Faults, S3Config, S3Relay, S3Server};
 
 /// Daemons must listen within this many seconds; a debug build on a busy machine is slow.
 const START: Deadline = Deadline::seconds(60);
 /// A daemon that was asked to stop has this many seconds.
 const STOP: Deadline = Deadline::seconds(40);
-/// A small backup ends within this many seconds.
-const RUN: Deadline = Deadline::seconds(120);
 
 /// What a bed is made of.
 #[derive(Clone, Debug)]
@@ -102,37 +103,6 @@ pub struct Bed {
     cql: Option<(String, String)>,
     dir: PathBuf,
     _temporary: Option<TempDir>,
-}
-
-/// What a call of `sctool` printed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SctoolRun {
-    /// Exit code.
-    pub code: i32,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-}
-
-/// A call of `sctool` that may still run; dropping it ends it.
-#[derive(Debug)]
-pub struct RunningSctool(tokio::process::Child);
-
-impl RunningSctool {
-    /// Waits for its end.
-    ///
-    /// # Errors
-    /// It does not end in time.
-    pub async fn ended(self) -> anyhow::Result<SctoolRun> {
-        let output = tokio::time::timeout(RUN.limit, self.0.wait_with_output());
-        let output = output.await.context("sctool did not end in time")??;
-        Ok(SctoolRun {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
-    }
 }
 
 impl Bed {
@@ -353,204 +323,6 @@ impl Bed {
         self.manager_is_up().await
     }
 
-    /// Starts `sctool` with these arguments against the manager, so that the test can do something else meanwhile.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn start_sctool(&self, arguments: &[&str]) -> anyhow::Result<RunningSctool> {
-        let mut command = self.programs.sctool.command();
-        command
-            .env("SCYLLA_MANAGER_API_URL", self.api.base())
-            .env_remove("SCYLLA_MANAGER_CLUSTER")
-            .env("TZ", "UTC");
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = tokio::process::Command::from(command).kill_on_drop(true).spawn();
-        Ok(RunningSctool(child.context("start sctool")?))
-    }
-
-    /// Runs `sctool` with these arguments against the manager and waits for its end.
-    ///
-    /// # Errors
-    /// It cannot be started, or does not end in time.
-    pub async fn sctool(&self, arguments: &[&str]) -> anyhow::Result<SctoolRun> {
-        self.start_sctool(arguments)?.ended().await
-    }
-
-    /// Runs `sctool` and demands success; answers its standard output.
-    ///
-    /// # Errors
-    /// It fails; the message holds what it printed and the end of the manager's log.
-    pub async fn sctool_ok(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let run = self.sctool(arguments).await?;
-        if run.code != 0 {
-            let log = self.manager.as_ref().map(Child::log_tail).unwrap_or_default();
-            bail!(
-                "sctool {} ended with {}:\n{}{}\n{log}",
-                arguments.join(" "),
-                run.code,
-                run.stdout,
-                run.stderr
-            );
-        }
-        Ok(run.stdout)
-    }
-
-    /// The `sctool cluster add` that makes the cluster known.
-    #[must_use]
-    pub fn add_cluster_arguments(&self) -> Vec<String> {
-        let host = self.cluster.nodes()[0].address().to_string();
-        let port = self.agent_port.to_string();
-        let mut arguments: Vec<String> =
-            ["cluster", "add", "--host", &host, "--port", &port].map(str::to_owned).into();
-        arguments.extend(["--name", &self.name, "--auth-token", AUTH_TOKEN].map(str::to_owned));
-        if let Some((username, password)) = &self.cql {
-            arguments.extend(["--username", username, "--password", password].map(str::to_owned));
-        }
-        arguments
-    }
-
-    async fn add_cluster(&self) -> anyhow::Result<()> {
-        let arguments = self.add_cluster_arguments();
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        self.sctool_ok(&arguments).await.map(drop)
-    }
-
-    /// The location of the bucket, e.g. `s3:backups`.
-    #[must_use]
-    pub fn location(&self) -> String {
-        format!("s3:{}", self.bucket)
-    }
-
-    /// Creates a backup task that starts at once; answers `backup/<id>`. Failed runs are not retried.
-    ///
-    /// # Errors
-    /// The task is refused.
-    pub async fn create_backup(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let location = self.location();
-        let mut all = vec!["backup", "-c", &self.name, "-L", &location, "--num-retries", "0"];
-        all.extend(arguments);
-        Ok(self.sctool_ok(&all).await?.trim().to_owned())
-    }
-
-    /// Starts a task again.
-    ///
-    /// # Errors
-    /// The manager refuses.
-    pub async fn start_task(&self, task: &str) -> anyhow::Result<()> {
-        self.sctool_ok(&["start", "-c", &self.name, task]).await.map(drop)
-    }
-
-    /// Waits for the end of the task's n-th run and demands DONE; records what the nodes hold under its tag.
-    ///
-    /// # Errors
-    /// The run ends otherwise, or not in time.
-    pub async fn run_done(&mut self, task: &str, run: usize) -> anyhow::Result<String> {
-        let ended = self.run_ended(task, run).await?;
-        let progress = self.api.progress(&self.name, task).await?;
-        let log = self.manager.as_ref().map(Child::log_tail).unwrap_or_default();
-        ensure!(ended.status == "DONE", "run {run} of {task} is {}: {}\n{log}", ended.status, ended.cause);
-        let tag = progress["snapshot_tag"].as_str().context("the progress has no snapshot tag")?.to_owned();
-        self.ledger.record(&tag, &self.cluster)?;
-        Ok(tag)
-    }
-
-    /// Records what the nodes hold as the content of the task's newest snapshot; nothing may have been written since.
-    ///
-    /// # Errors
-    /// The newest run has no snapshot.
-    pub async fn record_latest(&mut self, task: &str) -> anyhow::Result<()> {
-        let progress = self.api.progress(&self.name, task).await?;
-        let tag = progress["snapshot_tag"].as_str().context("the progress has no snapshot tag")?;
-        self.ledger.record(tag, &self.cluster)?;
-        Ok(())
-    }
-
-    /// Waits for the end of the task's n-th run, however it ends.
-    ///
-    /// # Errors
-    /// It does not end in time.
-    pub async fn run_ended(&self, task: &str, run: usize) -> anyhow::Result<RunState> {
-        let ended = self.api.wait_ended(&self.name, task, run, RUN).await;
-        ended.with_context(|| self.manager.as_ref().map(Child::log_tail).unwrap_or_default())
-    }
-
-    /// Creates a backup task, waits for DONE, answers task and tag.
-    ///
-    /// # Errors
-    /// The task is refused or the run fails.
-    pub async fn backup(&mut self, arguments: &[&str]) -> anyhow::Result<(String, String)> {
-        let task = self.create_backup(arguments).await?;
-        let tag = self.run_done(&task, 1).await?;
-        Ok((task, tag))
-    }
-
-    /// Starts a task again, waits for DONE of its n-th run, answers the tag.
-    ///
-    /// # Errors
-    /// The run fails.
-    pub async fn backup_again(&mut self, task: &str, run: usize) -> anyhow::Result<String> {
-        self.start_task(task).await?;
-        self.run_done(task, run).await
-    }
-
-    /// Snapshots on the nodes that run: node address and snapshot name.
-    ///
-    /// # Errors
-    /// A data directory cannot be read.
-    pub async fn local_snapshots(&self) -> anyhow::Result<Vec<(String, String)>> {
-        let mut found = Vec::new();
-        for node in self.cluster.nodes() {
-            for name in node.snapshots().await?.into_keys() {
-                found.push((node.address().to_string(), name));
-            }
-        }
-        Ok(found)
-    }
-
-    /// Demands every invariant of the bucket and the nodes; the end of each scenario.
-    ///
-    /// # Errors
-    /// The bucket cannot be read.
-    ///
-    /// # Panics
-    /// An invariant is broken.
-    pub async fn assert_invariants(&self) -> anyhow::Result<()> {
-        self.assert_invariants_of(&self.bucket).await
-    }
-
-    /// As [`assert_invariants`](Self::assert_invariants) for another bucket of the same server.
-    ///
-    /// # Errors
-    /// The bucket cannot be read.
-    ///
-    /// # Panics
-    /// An invariant is broken.
-    pub async fn assert_invariants_of(&self, bucket: &str) -> anyhow::Result<()> {
-        let contents = self.s3.contents(bucket).await?;
-        let local_snapshots = self.local_snapshots().await?;
-        invariants::assert_holds(
-            &contents,
-            &Expected { ledger: Some(&self.ledger), local_snapshots, ..Expected::default() },
-        );
-        Ok(())
-    }
-
-    /// As [`assert_invariants`](Self::assert_invariants) while a run waits to be continued: what it left is no fault.
-    ///
-    /// # Errors
-    /// The bucket cannot be read.
-    ///
-    /// # Panics
-    /// An invariant is broken.
-    pub async fn assert_invariants_amid_run(&self) -> anyhow::Result<()> {
-        let contents = self.s3.contents(&self.bucket).await?;
-        invariants::assert_holds(
-            &contents,
-            &Expected { ledger: Some(&self.ledger), unfinished_run: true, ..Expected::default() },
-        );
-        Ok(())
-    }
-
     /// Stops manager and agents as an operator does, then everything else.
     ///
     /// # Errors
@@ -563,40 +335,6 @@ impl Bed {
         }
         self.cluster.shutdown().await;
         manager
-    }
-
-    /// The last lines of every daemon's log, for messages.
-    #[must_use]
-    pub fn log_tails(&self) -> String {
-        let daemons = self.manager.iter().chain(self.agents.iter().flatten());
-        daemons.map(Child::log_tail).collect::<Vec<_>>().join("\n")
-    }
-
-    /// Lines of the daemons' logs at WARN and ERROR, without those that contain one of `expected`.
-    ///
-    /// # Errors
-    /// A log cannot be read.
-    pub fn log_problems(&self, expected: &[&str]) -> anyhow::Result<Vec<String>> {
-        let mut problems = Vec::new();
-        for entry in std::fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            if path.extension().is_none_or(|extension| extension != "log") {
-                continue;
-            }
-            let text = std::fs::read(&path)?;
-            for line in String::from_utf8_lossy(&text).lines() {
-                let is_problem = match serde_json::from_str::<Value>(line) {
-                    Ok(fields) => matches!(fields["level"].as_str(), Some("WARN" | "ERROR")),
-                    // What is no log line was not meant to be printed: a panic, for one.
-                    Err(_) => !line.trim().is_empty(),
-                };
-                if is_problem && !expected.iter().any(|expected| line.contains(expected)) {
-                    let daemon = path.file_stem().unwrap_or_default().to_string_lossy();
-                    problems.push(format!("{daemon}: {line}"));
-                }
-            }
-        }
-        Ok(problems)
     }
 
     /// Process IDs of the manager and of the agents, by node.
