@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,31 +118,6 @@ async fn the_agent_keeps_off_the_cpus_of_the_database() {
     everywhere(&rest, "after pinning again");
 }
 
-/// The daemon, killed when the test ends early.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It has ended already, as a rule.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Daemon {
-    async fn ended(&mut self) -> ExitStatus {
-        let ended = async {
-            loop {
-                if let Some(status) = self.0.try_wait().unwrap() {
-                    return status;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(LIMIT, ended).await.expect("the daemon must end")
-    }
-}
-
 /// A loopback address that no other test process has.
 fn own_address() -> String {
     let pid = std::process::id();
@@ -152,6 +127,7 @@ fn own_address() -> String {
 async fn wait_for(url: &str) {
     common::tls::install_provider();
     let client = reqwest::Client::builder().no_proxy().danger_accept_invalid_certs(true).build().unwrap();
+    // Only an answer says that another process listens.
     let answered = async {
         while !client.get(url).send().await.is_ok_and(|answer| answer.status() == 204) {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -177,16 +153,16 @@ async fn every_thread_of_the_daemon_is_pinned_and_its_disk_io_is_idle() {
         "scylla": {"api_address": address, "api_port": api.port().to_string()},
     });
     std::fs::write(&yaml, config.to_string()).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_scylla-manager-agent"))
+    let mut daemon = tokio::process::Command::new(env!("CARGO_BIN_EXE_scylla-manager-agent"))
         .args(["-c", yaml.to_str().unwrap()])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
+        .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let mut daemon = Daemon(child);
     wait_for(&format!("https://{address}:10001/ping")).await;
 
-    let pid = daemon.0.id().to_string();
+    let pid = daemon.id().expect("the daemon runs").to_string();
     let threads = allowed_cpus(&pid);
     assert!(threads.len() > 1, "{threads:?}");
     for (thread, cpus) in threads {
@@ -200,7 +176,8 @@ async fn every_thread_of_the_daemon_is_pinned_and_its_disk_io_is_idle() {
     let terminate = rustix::process::Signal::TERM;
     let process = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
     rustix::process::kill_process(process, terminate).unwrap();
-    assert!(daemon.ended().await.success());
+    let ended = tokio::time::timeout(LIMIT, daemon.wait()).await.expect("the daemon must end");
+    assert!(ended.unwrap().success());
 }
 
 async fn axum_serve(listener: tokio::net::TcpListener, router: Router) {

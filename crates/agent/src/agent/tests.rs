@@ -62,6 +62,7 @@ async fn a_stop_ends_the_wait_for_scylla() {
         ..Config::default()
     };
     let stopped = async {
+        // By the paused clock: when nothing but the stop is left to wait for.
         tokio::time::sleep(Duration::from_secs(1)).await;
         stop.cancel();
     };
