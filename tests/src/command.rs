@@ -7,5 +7,5 @@ pub mod bench_throttling;
 pub mod demo;
 pub mod exec;
 pub mod manual;
-mod measure;
+pub(crate) mod measure;
 pub mod up;

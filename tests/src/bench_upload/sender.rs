@@ -12,7 +12,8 @@ use scylla_manager_agent::storage::{ObjectPath, Place, Stores};
 use scylla_manager_agent::transfer::rate_limit::RateLimits;
 use scylla_manager_agent::transfer::{DirTransfer, Engine};
 
-use super::{Figures, files};
+use super::{Figures, MIB, files};
+use crate::command::measure::{cpu_seconds, memory_peak};
 
 /// Moves the tables one after the other, as the manager asks for it.
 pub(super) async fn run(server: &str, dir: &Path, signed: bool, transfers: u32) -> anyhow::Result<Figures> {
@@ -66,14 +67,6 @@ pub(super) async fn run(server: &str, dir: &Path, signed: bool, transfers: u32) 
 
 /// CPU seconds and peak resident bytes of this process.
 pub(super) fn usage() -> anyhow::Result<(f64, u64)> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The name of the program comes in brackets and may hold spaces.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: f64 =
-        fields.get(11).context("utime")?.parse::<f64>()? + fields.get(12).context("stime")?.parse::<f64>()?;
-    let hertz = rustix::param::clock_ticks_per_second() as f64;
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("VmHWM")?;
-    let kib: u64 = peak.trim().trim_end_matches(" kB").parse()?;
-    Ok((ticks / hertz, kib * 1024))
+    let own = std::process::id();
+    Ok((cpu_seconds(own)?, (memory_peak(own)? * MIB) as u64))
 }
