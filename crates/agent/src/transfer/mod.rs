@@ -27,9 +27,9 @@ use crate::config::Config;
 use crate::storage::buffer::BufferPool;
 use rate_limit::RateLimits;
 
-/// Small files in flight per transfer: eight or nine components of an SSTable are not to wait for one another.
+/// Small files on the network per transfer: eight or nine components of an SSTable are not to wait for one another.
 const SMALL_PER_TRANSFER: usize = 16;
-/// Small files in flight at most, whatever the setting says.
+/// Small files on the network at most, whatever the setting says.
 const MAX_SMALL: usize = 256;
 
 /// Small files on the network for that many transfers.
