@@ -47,24 +47,6 @@ fn commands(page: &str) -> Vec<String> {
     found
 }
 
-/// The words of a command line, as a shell splits it; the pages use plain quotes only.
-fn words(command: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    for c in command.chars() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, ' ') => words.extend(word.take()),
-            (_, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
-}
-
 /// Puts what the reader has in the place of what the pages show.
 struct Reader<'a> {
     bed: &'a Bed,
@@ -84,7 +66,7 @@ impl Reader<'_> {
         if tag.is_match(&text) {
             text = tag.replace_all(&text, self.newest_tag().await?.as_str()).into_owned();
         }
-        let mut words = words(&text);
+        let mut words = shlex::split(&text).with_context(|| format!("an open quote: {command}"))?;
         if text.starts_with("sctool cluster add ") {
             // The agents of this machine may have had to take another port.
             words.extend(["--port".to_owned(), self.bed.agent_port().to_string()]);

@@ -29,22 +29,6 @@ fn commands(text: &str) -> Vec<String> {
     found
 }
 
-/// Splits as a shell does, as far as the documents need: quotes, and comments behind a blank.
-fn words(command: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
-    for c in command.split(" #").next().unwrap_or_default().chars() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (None, '\'' | '"') => quote = Some(c),
-            (None, ' ') if word.is_empty() => {}
-            (None, ' ') => words.push(std::mem::take(&mut word)),
-            (_, c) => word.push(c),
-        }
-    }
-    words.extend((!word.is_empty()).then_some(word));
-    words
-}
-
 /// Commands below `Examples:` in the command reference.
 fn examples(reference: &str) -> Vec<String> {
     let mut inside = false;
@@ -63,7 +47,8 @@ fn examples(reference: &str) -> Vec<String> {
 async fn assert_understood(command: &str, env: &Env, place: &str) {
     let command = command.replace("<id>", "3208ff15-6e8f-48b2-875c-d3c73f545410");
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    sctool::run(&words(&command)[1..], env, &mut out, &mut err).await;
+    let words = shlex::split(&command).unwrap_or_else(|| panic!("{place}: an open quote: {command}"));
+    sctool::run(&words[1..], env, &mut out, &mut err).await;
     // `status` goes on to the next cluster and tells a failure where the table would stand.
     let said = String::from_utf8_lossy(&[out, err].concat()).into_owned();
     assert!(said.contains("connection refused"), "{place}: {command}\n{said}");

@@ -133,7 +133,8 @@ impl Fake {
             is_up.then(|| router.clone())
         })));
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = Box::pin(run(&words(line), &env, &mut out, &mut err)).await;
+        let words = shlex::split(line).unwrap_or_else(|| panic!("an open quote: {line}"));
+        let exit = Box::pin(run(&words, &env, &mut out, &mut err)).await;
         let requests = state.lock().expect("not poisoned").seen.clone();
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         Transcript { requests, out: text(out), err: text(err), code: exit.code() }
@@ -231,23 +232,4 @@ async fn shown(key: &str, request: Request<Body>) -> String {
     }
     let body: Value = serde_json::from_slice(&body).expect("JSON");
     format!("{key}{query}\n{}\n", serde_json::to_string_pretty(&body).expect("JSON"))
-}
-
-/// Splits at blanks; single quotes hold words together.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quoted = false;
-    for c in line.chars() {
-        match c {
-            '\'' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            ' ' if !quoted => words.extend(word.take()),
-            other => word.get_or_insert_default().push(other),
-        }
-    }
-    words.extend(word);
-    words
 }
