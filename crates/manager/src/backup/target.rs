@@ -121,8 +121,9 @@ pub async fn resolve(
     warnings.extend(candidates.warnings());
     let rings = rings(&client, &candidates).await?;
     let addresses = nodes.iter().map(|n| n.host.address).collect();
-    let units = select(&facts, &candidates, &rings, &dcs, &addresses, properties.skip_schema)?;
-    Ok(Target { nodes, units, dcs, tablet_keyspaces, warnings })
+    let selection = select(&facts, &candidates, &rings, &dcs, &addresses, properties.skip_schema)?;
+    warnings.extend(selection.warnings(&dcs));
+    Ok(Target { nodes, units: selection.units, dcs, tablet_keyspaces, warnings })
 }
 
 impl Target {

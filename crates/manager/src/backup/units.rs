@@ -22,6 +22,11 @@ const BOOKKEEPING: [&str; 7] = [
     "snapshot_tablets",
 ];
 
+/// Keyspaces that Scylla fills itself and a restored cluster does without: traces of queries, and notes about views and
+/// streams being built. Scylla spreads them over all nodes without regard to datacenters, so hardly any selection of
+/// datacenters has a replica of each range.
+const DISPENSABLE: [&str; 2] = ["system_distributed", "system_traces"];
+
 static SYSTEM_CDC: LazyLock<Regex> =
     LazyLock::new(|| Regex::new("(^|_)cdc(_|$)").expect("the pattern is a constant"));
 
@@ -39,7 +44,8 @@ pub enum UnitsError {
     },
     /// Data that only unselected or dead nodes have.
     #[error(
-        "{keyspace}.{table}: the whole replica set [{}] is filtered out, so the data owned by it can't be backed up",
+        "{keyspace}.{table}: the whole replica set [{}] is filtered out, so the data owned by it can't be backed up; \
+         start one of these nodes, select its datacenter (--dc), or leave the table out (-K '*,!{keyspace}.{table}')",
         replicas.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     )]
     ReplicaSetLost {
@@ -127,6 +133,29 @@ impl Candidates {
     }
 }
 
+/// The tables that a backup takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// In the order in which they are backed up.
+    pub units: Vec<Unit>,
+    /// Dispensable keyspaces with data that no selected datacenter has.
+    pub out_of_reach: BTreeSet<String>,
+}
+
+impl Selection {
+    /// What the operator should know.
+    pub fn warnings(&self, datacenters: &[String]) -> Vec<String> {
+        let text = |keyspace: &String| {
+            format!(
+                "{keyspace} is left out: some of its data is in none of the datacenters {}; back up all datacenters, or \
+                 have Scylla replicate it to each of them (NetworkTopologyStrategy); -K '*,!{keyspace}' silences this",
+                datacenters.join(", ")
+            )
+        };
+        self.out_of_reach.iter().map(text).collect()
+    }
+}
+
 /// Applies every filter that needs no ring. `patterns` are the globs of `--keyspace`.
 ///
 /// # Errors
@@ -199,8 +228,9 @@ pub fn select(
     datacenters: &[String],
     live: &BTreeSet<IpAddr>,
     skip_schema: bool,
-) -> Result<Vec<Unit>, UnitsError> {
-    let mut units = Vec::new();
+) -> Result<Selection, UnitsError> {
+    let mut selection = Selection::default();
+    let mut refused = None;
     for (keyspace, tables) in &candidates.tables {
         let mut taken = Vec::new();
         for table in tables {
@@ -210,24 +240,34 @@ pub fn select(
                 .get(&of_table())
                 .and_then(|key| rings.get(key))
                 .ok_or_else(|| UnitsError::NoRing { keyspace: keyspace.clone(), table: table.clone() })?;
-            if !ring.iter().flatten().any(|replica| datacenters.contains(&replica.dc)) {
+            let is_selected = |replica: &Replica| datacenters.contains(&replica.dc);
+            if !ring.iter().flatten().any(is_selected) {
                 continue;
             }
-            check_reach(keyspace, table, ring, live)?;
+            let reach = check_reach(keyspace, table, ring, live);
+            let deselected = ring.iter().any(|set| !set.iter().any(is_selected));
+            if deselected && DISPENSABLE.contains(&keyspace.as_str()) {
+                selection.out_of_reach.insert(keyspace.clone());
+                refused = refused.or(reach.err());
+                continue;
+            }
+            reach?;
             taken.push(table.clone());
         }
         if !taken.is_empty() {
-            units.push(unit(facts, keyspace, taken));
+            selection.units.push(unit(facts, keyspace, taken));
         }
     }
-    if units.is_empty() {
-        return Err(UnitsError::NothingSelected { patterns: candidates.patterns.clone() });
+    if selection.units.is_empty() {
+        let nothing = UnitsError::NothingSelected { patterns: candidates.patterns.clone() };
+        return Err(refused.unwrap_or(nothing));
     }
-    units.sort_by(|a, b| order(&a.keyspace).cmp(&order(&b.keyspace)));
+    selection.units.sort_by(|a, b| order(&a.keyspace).cmp(&order(&b.keyspace)));
     if let Some(schema) = facts.keyspaces.get(SCHEMA_KEYSPACE).filter(|_| !skip_schema) {
-        units.push(unit(facts, SCHEMA_KEYSPACE, schema.tables.iter().cloned().collect()));
+        let tables = schema.tables.iter().cloned().collect();
+        selection.units.push(unit(facts, SCHEMA_KEYSPACE, tables));
     }
-    Ok(units)
+    Ok(selection)
 }
 
 fn check_reach(keyspace: &str, table: &str, ring: &Ring, live: &BTreeSet<IpAddr>) -> Result<(), UnitsError> {
@@ -307,6 +347,21 @@ mod tests {
         live: &[u8],
         skip_schema: bool,
     ) -> Result<Vec<String>, String> {
+        let selection = selection(facts, patterns, special, live, skip_schema)?;
+        let print = |u: Unit| {
+            let all = if u.all_tables { " (all)" } else { "" };
+            format!("{}: {}{all}", u.keyspace, u.tables.join(" "))
+        };
+        Ok(selection.units.into_iter().map(print).collect())
+    }
+
+    fn selection(
+        facts: &SchemaFacts,
+        patterns: &[&str],
+        special: &[(&str, Option<&str>, Ring)],
+        live: &[u8],
+        skip_schema: bool,
+    ) -> Result<Selection, String> {
         let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
         let found = candidates(facts, &patterns).unwrap();
         let mut rings: BTreeMap<RingKey, Ring> =
@@ -316,12 +371,7 @@ mod tests {
             assert!(rings.insert(key, ring.clone()).is_some(), "no such ring is asked for");
         }
         let live = live.iter().map(|n| host(*n)).collect();
-        let units = select(facts, &found, &rings, &["dc1".to_owned()], &live, skip_schema);
-        let print = |u: Unit| {
-            let all = if u.all_tables { " (all)" } else { "" };
-            format!("{}: {}{all}", u.keyspace, u.tables.join(" "))
-        };
-        units.map(|units| units.into_iter().map(print).collect()).map_err(|e| e.to_string())
+        select(facts, &found, &rings, &["dc1".to_owned()], &live, skip_schema).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -383,8 +433,33 @@ mod tests {
         let lost = resolve(&["zeta"], &[("zeta", None, ring(&[&[1, 2], &[2, 11]]))], &[1, 3], true);
         assert_eq!(
             lost.unwrap_err(),
-            "zeta.a: the whole replica set [192.0.2.2 192.0.2.11] is filtered out, so the data owned by it can't be backed up"
+            "zeta.a: the whole replica set [192.0.2.2 192.0.2.11] is filtered out, so the data owned by it can't be \
+             backed up; start one of these nodes, select its datacenter (--dc), or leave the table out \
+             (-K '*,!zeta.a')"
         );
+    }
+
+    #[test]
+    fn what_scylla_can_do_without_does_not_stop_a_backup_of_some_datacenters() {
+        let distributed = |sets: &[&[u8]], patterns: &[&str], live: &[u8]| {
+            selection(&facts(), patterns, &[("system_distributed", None, ring(sets))], live, true)
+        };
+        let partly_elsewhere: &[&[u8]] = &[&[1, 11], &[11, 12]];
+        let without = distributed(partly_elsewhere, &["system_distributed", "shop"], &[1, 2]).unwrap();
+        assert_eq!(without.units.iter().map(|u| u.keyspace.as_str()).collect::<Vec<_>>(), ["shop"]);
+        let warnings = without.warnings(&["dc1".to_owned()]);
+        assert!(
+            warnings[0].starts_with(
+                "system_distributed is left out: some of its data is in none of the datacenters dc1; "
+            ),
+            "{warnings:?}"
+        );
+
+        let alone = distributed(partly_elsewhere, &["system_distributed"], &[1, 2]).unwrap_err();
+        assert!(alone.contains("the whole replica set [192.0.2.11 192.0.2.12] is filtered out"), "{alone}");
+        // A selected node that is down is something else: it can be started.
+        let down = distributed(&[&[1, 11], &[2, 12]], &["system_distributed", "shop"], &[1]).unwrap_err();
+        assert!(down.contains("the whole replica set [192.0.2.2 192.0.2.12] is filtered out"), "{down}");
     }
 
     #[test]
