@@ -173,7 +173,8 @@ async fn find_source(from: &Place, paths: &[String]) -> Result<Vec<SourceFile>> 
     Ok(sorted.into_iter().map(file).collect())
 }
 
-/// Puts each digest behind its `Data.db`, so that an interrupted job can still check the data.
+/// Puts each digest behind its `Data.db`. On the disk it stays for the next try to check the data; in the bucket it must
+/// not stand beside older data of the same name and size, which deduplication would take for the new one.
 fn units(files: Vec<SourceFile>) -> Vec<Unit> {
     let mut by_name: BTreeMap<String, SourceFile> = files.into_iter().map(|f| (f.name.clone(), f)).collect();
     let data: Vec<String> = by_name.keys().filter(|n| digest::digest_of(n).is_some()).cloned().collect();

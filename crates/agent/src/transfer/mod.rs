@@ -15,6 +15,7 @@ pub mod rate_limit;
 mod send;
 mod setting;
 mod single;
+mod window;
 mod worker;
 
 use std::sync::Arc;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use common::retry::Transient as _;
 use futures::StreamExt as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::parts::{Plan, plan};
+use super::window::Window;
 use super::{Engine, small_at_once};
 use crate::storage::payload::{FileRange, Meter};
 use crate::storage::{
@@ -47,9 +48,8 @@ pub(super) struct JobLimits {
     /// Parts in memory: some more than on the network, so that the next one is read while others are sent, but never
     /// so many that small files would have to wait for room.
     in_memory: Arc<Semaphore>,
-    /// Parts on the network, and as many that the store has not confirmed yet. So many are sent again at most when a
-    /// job is cut off, whatever the buffers between here and the store hold.
-    unconfirmed: Arc<Semaphore>,
+    /// Parts on the network, and those that the store has not confirmed yet.
+    unconfirmed: Arc<Window>,
     /// Small files on the network.
     small: Arc<Semaphore>,
 }
@@ -57,9 +57,10 @@ pub(super) struct JobLimits {
 impl JobLimits {
     /// Lets nothing more begin; what is on its way goes on.
     pub(super) fn close(&self) {
-        for limit in [&self.parts, &self.in_memory, &self.unconfirmed, &self.small] {
+        for limit in [&self.parts, &self.in_memory, &self.small] {
             limit.close();
         }
+        self.unconfirmed.close();
     }
 }
 
@@ -80,7 +81,7 @@ impl Engine {
         JobLimits {
             parts: limit(parts),
             in_memory: limit(in_memory),
-            unconfirmed: limit(parts.saturating_mul(2).min(Semaphore::MAX_PERMITS)),
+            unconfirmed: Arc::new(Window::new(parts)),
             small: limit(small_at_once(transfers.max(1))),
         }
     }
@@ -94,8 +95,8 @@ impl Engine {
                 let payload = self.read(from, to, range).await?;
                 self.send_read(payload, to, how).await
             }
-            Plan::Parts(spec) => self.send_parts(from, to, how, spec, false).await,
-            Plan::Streamed(spec) => self.send_parts(from, to, how, spec, true).await,
+            Plan::Parts(spec) => Parts { engine: self, from, to, how, spec, streamed: false }.send().await,
+            Plan::Streamed(spec) => Parts { engine: self, from, to, how, spec, streamed: true }.send().await,
         }
     }
 
@@ -110,38 +111,26 @@ impl Engine {
         let buffer = self.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX)).await;
         from.source.read(range, to.store.wants(), buffer).await
     }
+}
 
-    async fn send_parts(
-        &self,
-        from: &OpenFile,
-        to: &Place,
-        how: &Sending,
-        spec: LargeSpec,
-        streamed: bool,
-    ) -> Result<u32> {
-        let upload = to.store.begin_large(&to.path, spec, how.resume).await?;
-        let sent = async {
-            let parts =
-                (0..spec.parts()).map(|index| self.send_part(from, to, how, &*upload, spec, index, streamed));
-            let mut parts = futures::stream::iter(parts).buffer_unordered(PARTS_PER_FILE);
-            let (mut sums, mut stopped) = (Vec::new(), None);
-            while let Some(part) = parts.next().await {
-                match part {
-                    Ok(sum) => sums.push(sum),
-                    // Nothing more begins, but those on their way are worth waiting for.
-                    Err(error @ StorageError::Interrupted) => stopped = Some(error),
-                    Err(error) => return Err(error),
-                }
-            }
-            if let Some(error) = stopped {
-                return Err(error);
-            }
-            sums.sort_unstable();
-            let crc32 = combine(sums.iter().map(|(index, crc32)| (*crc32, spec.range(*index).length)));
-            upload.finish(crc32).await?;
-            Ok(crc32)
-        };
-        let outcome = sent.await;
+/// A file that is sent in parts.
+struct Parts<'a> {
+    engine: &'a Engine,
+    from: &'a OpenFile,
+    to: &'a Place,
+    how: &'a Sending,
+    spec: LargeSpec,
+    /// Parts are read twice, hashed and then streamed, because memory has no room for a whole one.
+    streamed: bool,
+}
+
+impl Parts<'_> {
+    async fn send(&self) -> Result<u32> {
+        // The store takes a round trip to begin: the first part is read meanwhile.
+        let begin = self.to.store.begin_large(&self.to.path, self.spec, self.how.resume);
+        let (upload, first) = futures::join!(begin, self.read(0));
+        let upload = upload?;
+        let outcome = self.send_to(&*upload, first).await;
         if let Err(error) = &outcome
             && !worth_continuing(error)
         {
@@ -150,46 +139,85 @@ impl Engine {
         outcome
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one part of one file: what, where to, how")]
-    async fn send_part(
-        &self,
-        from: &OpenFile,
-        to: &Place,
-        how: &Sending,
-        upload: &dyn LargeUpload,
-        spec: LargeSpec,
-        index: u32,
-        streamed: bool,
-    ) -> Result<(u32, u32)> {
+    async fn send_to(&self, upload: &dyn LargeUpload, first: Result<ReadPart>) -> Result<u32> {
+        let mut first = Some(first);
+        let parts = (0..self.spec.parts()).map(|index| self.send_part(upload, index, first.take()));
+        let mut parts = futures::stream::iter(parts).buffer_unordered(PARTS_PER_FILE);
+        let (mut sums, mut stopped) = (Vec::new(), None);
+        while let Some(part) = parts.next().await {
+            match part {
+                Ok(sum) => sums.push(sum),
+                // Nothing more begins, but those on their way are worth waiting for.
+                Err(error @ StorageError::Interrupted) => stopped = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(error) = stopped {
+            return Err(error);
+        }
+        sums.sort_unstable();
+        let crc32 = combine(sums.iter().map(|(index, crc32)| (*crc32, self.spec.range(*index).length)));
+        upload.finish(crc32).await?;
+        Ok(crc32)
+    }
+
+    /// Reads a part as soon as there is room for it.
+    async fn read(&self, index: u32) -> Result<ReadPart> {
+        let (engine, how, wants) = (self.engine, self.how, self.to.store.wants());
         let room =
             how.limits.in_memory.clone().acquire_owned().await.map_err(|_| StorageError::Interrupted)?;
-        let range = spec.range(index);
-        let file = FileRange { source: from.source.clone(), range, buffers: self.buffers.clone() };
-        let (payload, room) = if streamed {
-            (Payload::streamed(file, to.store.wants()).await?, Some(room))
+        let range = self.spec.range(index);
+        let source = &self.from.source;
+        let file = FileRange { source: source.clone(), range, buffers: engine.buffers.clone() };
+        let (payload, room) = if self.streamed {
+            (Payload::streamed(file, wants).await?, Some(room))
         } else {
-            let buffer = self.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX)).await;
-            let payload = from.source.read(range, to.store.wants(), buffer.holding(room)).await?;
+            let buffer = engine.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX)).await;
+            let payload = source.read(range, wants, buffer.holding(room)).await?;
             (payload.once(file), None)
         };
         let payload = payload.metered(how.meter.clone()).in_turn(how.limits.parts.clone());
+        Ok(ReadPart { payload, room })
+    }
+
+    /// Sends a part, which `read` holds if it was read already, unless the store has it from an interrupted upload.
+    /// Returns its index and CRC-32.
+    async fn send_part(
+        &self,
+        upload: &dyn LargeUpload,
+        index: u32,
+        read: Option<Result<ReadPart>>,
+    ) -> Result<(u32, u32)> {
+        let ReadPart { payload, room } = match read {
+            Some(read) => read?,
+            None => self.read(index).await?,
+        };
+        let range = self.spec.range(index);
         match upload.stored(index) {
             Some(stored) if is_same(stored, &payload) => {
                 upload.keep(index);
-                how.meter.add(range.length);
+                self.how.meter.add(range.length);
             }
             _ => {
-                let _unconfirmed =
-                    how.limits.unconfirmed.acquire().await.map_err(|_| StorageError::Interrupted)?;
+                let out = self.how.limits.unconfirmed.enter().await?;
                 upload.put_part(index, &payload).await?;
+                out.confirmed();
             }
         }
         if room.is_some() {
             // Between the two passes over it the part was better kept.
-            from.source.release(range);
+            self.from.source.release(range);
         }
         Ok((index, payload.crc32))
     }
+}
+
+/// A part that is ready to be sent.
+#[derive(Debug)]
+struct ReadPart {
+    payload: Payload,
+    /// Room in memory that is not given back with the payload's own buffer.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// CRC-32 of the whole from those of the parts and their lengths.
