@@ -1,6 +1,7 @@
 //! The agent's transfer engine against the strict S3 server: what reaches the bucket, in how many requests, and what a
 //! bad connection or a cut does to it.
 
+mod ahead;
 mod page_cache;
 mod rate_limit;
 mod resume;

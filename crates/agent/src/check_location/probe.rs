@@ -168,7 +168,7 @@ impl Probe<'_> {
         }
         let aborted = async {
             self.begin(&file, false).await?.abort().await;
-            if shown && self.place.store.unfinished(&self.dir).await?.contains(GIVEN_UP) {
+            if shown && self.has_unfinished(GIVEN_UP).await? {
                 let detail = "the upload is still there after it was aborted".to_owned();
                 return Err(StorageError::Corrupted { path: file.to_string(), detail });
             }
@@ -185,13 +185,17 @@ impl Probe<'_> {
         if self.hopeless.get() {
             return None;
         }
-        let unfinished = self.place.store.unfinished(&self.dir).await;
-        let shown = unfinished.map(|names| names.contains(name));
+        let shown = self.has_unfinished(name).await;
         match &shown {
             Ok(shown) => (self.told)(step, Ok((!shown).then_some(NO_RESUME))),
             Err(error) => self.note_failure(step, error),
         }
         shown.ok()
+    }
+
+    async fn has_unfinished(&self, name: &str) -> Result<bool> {
+        let leftovers = self.place.store.unfinished(&self.dir).await?;
+        Ok(leftovers.iter().any(|leftover| leftover.name == name))
     }
 
     async fn begin(&self, file: &ObjectPath, resume: bool) -> Result<Box<dyn LargeUpload>> {

@@ -11,7 +11,7 @@ mod path;
 pub mod payload;
 pub mod s3;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -192,6 +192,20 @@ pub trait LargeUpload: Send + Sync {
 
     /// Leaves nothing behind. Failing is only logged: a later upload of the file cleans up too.
     fn abort<'a>(&'a self) -> BoxFuture<'a, ()>;
+
+    /// What the store calls it; empty where the store does not show unfinished uploads.
+    fn id(&self) -> &str {
+        ""
+    }
+}
+
+/// An upload that was begun and neither finished nor aborted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// Name of the file in its directory.
+    pub name: String,
+    /// What the store calls the upload.
+    pub upload: String,
 }
 
 /// A provider: `data`, `localstorage`, `s3`.
@@ -259,9 +273,8 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         resume: bool,
     ) -> BoxFuture<'a, Result<Box<dyn LargeUpload>>>;
 
-    /// Names of the files directly in `dir` of which an interrupted upload left parts behind. What was abandoned days
-    /// ago is removed.
-    fn unfinished<'a>(&'a self, dir: &'a ObjectPath) -> BoxFuture<'a, Result<BTreeSet<String>>>;
+    /// Interrupted uploads of files directly in `dir`. What was abandoned days ago is removed.
+    fn unfinished<'a>(&'a self, dir: &'a ObjectPath) -> BoxFuture<'a, Result<Vec<Leftover>>>;
 
     /// Copies within the store, without the bytes passing through here where the store can.
     fn copy<'a>(&'a self, from: &'a ObjectPath, to: &'a ObjectPath) -> BoxFuture<'a, Result<()>>;

@@ -3,7 +3,7 @@
 //! Two lanes run side by side, so that neither the many small components of SSTables nor the few large ones wait for
 //! the other kind. Each file succeeds or fails for itself; only what concerns all of them ends the job early.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -14,6 +14,7 @@ use super::destination::{Destination, stat};
 use super::lane::{Lane, READ_TOGETHER};
 use super::order::{CopyPaths, DirTransfer, SourceFile, Unit};
 use super::parts::{Plan, plan};
+use super::survey::Survey;
 use super::worker::DirJob;
 use super::{Engine, TransferError, digest, small_at_once};
 use crate::jobs::JobContext;
@@ -70,29 +71,24 @@ impl Engine {
         let total = files.len();
         let rules = dir.to.store.part_rules();
         let is_small = |file: &SourceFile| plan(file.size, rules, self.buffers.budget()) == Plan::Small;
-        let any_large = files.iter().any(|file| !is_small(file));
         let names: HashSet<String> = files.iter().map(|f| f.name.clone()).collect();
-        let suffix = dir.suffix.as_deref().unwrap_or_default();
-        let survey = async {
-            // Only large files leave parts behind.
-            let unfinished = async {
-                if any_large { dir.to.store.unfinished(&dir.to.path).await } else { Ok(BTreeSet::new()) }
-            };
-            futures::try_join!(Destination::survey(&dir.to, &names, suffix), unfinished)
-        };
-        let (destination, unfinished) = stoppable(context.cancel(), survey).await?;
-        drop(names);
-        let transfers = dir.transfers.unwrap_or(self.transfers.get()).max(1) as usize;
         let (mut small, mut large): (Vec<Unit>, Vec<Unit>) =
             units(files).into_iter().partition(|unit| is_small(&unit.file));
         // The largest first: no single one is left for the end.
         large.sort_by_key(|unit| std::cmp::Reverse(unit.file.size));
         small.sort_by(|a, b| a.file.name.cmp(&b.file.name));
+        let transfers = dir.transfers.unwrap_or(self.transfers.get()).max(1) as usize;
+        // One file of each pair starts or ends, which takes round trips, while the other one sends.
+        let large_at_once = transfers.saturating_mul(2);
+        let suffix = dir.suffix.as_deref().unwrap_or_default();
+        let first = &large[..large.len().min(large_at_once)];
+        let Survey { destination, unfinished, ahead } =
+            Survey::take(context.cancel(), &dir.to, &names, suffix, first, self.buffers.budget()).await?;
+        drop(names);
         let lanes = [
             // For each file on the network one that the store confirms, and those that are just read.
             Lane::new(small, 2 * small_at_once(transfers) + READ_TOGETHER, READ_TOGETHER),
-            // One file of each pair starts or ends, which takes round trips, while the other one sends.
-            Lane::new(large, transfers.saturating_mul(2), 1),
+            Lane::new(large, large_at_once, 1),
         ];
         let limits = self.limits_of_job(transfers, &dir.to);
         let job = Arc::new(DirJob {
@@ -101,6 +97,7 @@ impl Engine {
             dir,
             destination,
             unfinished,
+            ahead,
             limits,
             stop: context.cancel().child_token(),
             failures: Mutex::default(),
@@ -120,12 +117,13 @@ impl Engine {
                 std::panic::resume_unwind(error.into_panic());
             }
         }
+        job.ahead.abort_rest().await;
         job.outcome(total)
     }
 }
 
 /// Runs `work` unless the job is stopped.
-async fn stoppable<T>(
+pub(super) async fn stoppable<T>(
     cancel: &CancellationToken,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T, TransferError> {

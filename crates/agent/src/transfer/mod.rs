@@ -3,6 +3,7 @@
 //! One engine serves uploads, downloads and copies of single files. It knows when two files are equal, how to keep
 //! an old version, and what to do when one of many files fails; how a store sends bytes is the store's business.
 
+mod ahead;
 mod destination;
 mod digest;
 mod directory;
@@ -15,6 +16,7 @@ pub mod rate_limit;
 mod send;
 mod setting;
 mod single;
+mod survey;
 mod window;
 mod worker;
 

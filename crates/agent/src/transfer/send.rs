@@ -29,12 +29,13 @@ impl OpenFile {
 }
 
 /// How a file is sent.
-#[derive(Clone, Debug)]
 pub(super) struct Sending {
     /// Counts bytes as they go.
     pub meter: Arc<Meter>,
     /// What the files of the job share.
     pub limits: JobLimits,
+    /// An upload of the file that was begun for it.
+    pub begun: Option<Box<dyn LargeUpload>>,
     /// Take up what an interrupted upload left behind.
     pub resume: bool,
 }
@@ -87,17 +88,29 @@ impl Engine {
     }
 
     /// Sends a file and returns the CRC-32 of its content. The destination has it, whole, when this returns.
-    pub(super) async fn send(&self, from: &OpenFile, to: &Place, how: &Sending) -> Result<u32> {
+    pub(super) async fn send(&self, from: &OpenFile, to: &Place, how: Sending) -> Result<u32> {
         let size = from.source.size();
         match plan(size, to.store.part_rules(), self.buffers.budget()) {
             Plan::Small => {
                 let range = ByteRange { offset: 0, length: size };
                 let payload = self.read(from, to, range).await?;
-                self.send_read(payload, to, how).await
+                self.send_read(payload, to, &how).await
             }
-            Plan::Parts(spec) => Parts { engine: self, from, to, how, spec, streamed: false }.send().await,
-            Plan::Streamed(spec) => Parts { engine: self, from, to, how, spec, streamed: true }.send().await,
+            Plan::Parts(spec) => self.send_parts(from, to, how, spec, false).await,
+            Plan::Streamed(spec) => self.send_parts(from, to, how, spec, true).await,
         }
+    }
+
+    async fn send_parts(
+        &self,
+        from: &OpenFile,
+        to: &Place,
+        mut how: Sending,
+        spec: LargeSpec,
+        streamed: bool,
+    ) -> Result<u32> {
+        let begun = how.begun.take();
+        Parts { engine: self, from, to, how: &how, spec, streamed }.send(begun).await
     }
 
     /// Sends a small file that was read already.
@@ -125,10 +138,9 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    async fn send(&self) -> Result<u32> {
+    async fn send(&self, begun: Option<Box<dyn LargeUpload>>) -> Result<u32> {
         // The store takes a round trip to begin: the first part is read meanwhile.
-        let begin = self.to.store.begin_large(&self.to.path, self.spec, self.how.resume);
-        let (upload, first) = futures::join!(begin, self.read(0));
+        let (upload, first) = futures::join!(self.begin(begun), self.read(0));
         let upload = upload?;
         let outcome = self.send_to(&*upload, first).await;
         if let Err(error) = &outcome
@@ -137,6 +149,13 @@ impl Parts<'_> {
             upload.abort().await;
         }
         outcome
+    }
+
+    async fn begin(&self, begun: Option<Box<dyn LargeUpload>>) -> Result<Box<dyn LargeUpload>> {
+        match begun {
+            Some(upload) => Ok(upload),
+            None => self.to.store.begin_large(&self.to.path, self.spec, self.how.resume).await,
+        }
     }
 
     async fn send_to(&self, upload: &dyn LargeUpload, first: Result<ReadPart>) -> Result<u32> {

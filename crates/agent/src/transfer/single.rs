@@ -83,8 +83,8 @@ impl Engine {
     async fn transmit(&self, context: &JobContext, open: &OpenFile, to: &Place) -> Result<(), TransferError> {
         let transfer = context.transferring(to.path.file_name(), open.source.size());
         let (meter, limits) = (transfer.meter().clone(), self.limits_of_job(1, to));
-        let how = Sending { meter, limits, resume: false };
-        match self.send(open, to, &how).await {
+        let how = Sending { meter, limits, begun: None, resume: false };
+        match self.send(open, to, how).await {
             Ok(_) => {
                 transfer.done();
                 Ok(())

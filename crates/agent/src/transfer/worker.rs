@@ -12,6 +12,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::Ahead;
 use super::destination::Destination;
 use super::equality::Unproven;
 use super::lane::Lane;
@@ -22,7 +23,7 @@ use crate::jobs::{JobContext, Transfer};
 use crate::storage::{ObjectPath, Payload, Place, Result, StorageError};
 
 /// How long a job that ends waits for what it has sent. A stop is bounded (design, section 5).
-const LAST_MOMENT: Duration = Duration::from_secs(2);
+pub(super) const LAST_MOMENT: Duration = Duration::from_secs(2);
 
 /// What went wrong so far.
 #[derive(Debug, Default)]
@@ -38,7 +39,9 @@ pub(super) struct DirJob {
     pub context: JobContext,
     pub dir: DirTransfer,
     pub destination: Destination,
+    /// Files of which an earlier job left parts in the destination.
     pub unfinished: BTreeSet<String>,
+    pub ahead: Ahead,
     pub limits: JobLimits,
     /// The user's wish, or an error that concerns everything.
     pub stop: CancellationToken,
@@ -251,15 +254,19 @@ impl DirJob {
         let done = if self.is_there(&open, &to, &file.name).await? {
             Done { outcome: FileOutcome::Skipped, crc32: None }
         } else {
-            let transfer = guard.transfer.insert(self.context.transferring(&file.name, size));
-            let how = Sending {
-                meter: transfer.meter().clone(),
-                limits: self.limits.clone(),
-                resume: self.unfinished.contains(&file.name),
+            let resume = self.unfinished.contains(&file.name);
+            let begun = match self.ahead.take(&file.name, size) {
+                Some(upload) if resume => {
+                    upload.abort().await;
+                    None
+                }
+                begun => begun,
             };
+            let transfer = guard.transfer.insert(self.context.transferring(&file.name, size));
+            let how = Sending { meter: transfer.meter().clone(), limits: self.limits.clone(), begun, resume };
             let crc32 = match read {
                 Some(payload) => self.engine.send_read(payload?, &to, &how).await?,
-                None => self.engine.send(&open, &to, &how).await?,
+                None => self.engine.send(&open, &to, how).await?,
             };
             Done { outcome: FileOutcome::Uploaded, crc32: Some(crc32) }
         };

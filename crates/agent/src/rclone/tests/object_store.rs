@@ -1,6 +1,5 @@
 //! An object store that holds names only and fails where it is told to.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,8 +8,8 @@ use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 
 use crate::storage::{
-    ByteRange, DeleteReport, Depth, Entry, EntryKind, Hashes, LargeSpec, LargeUpload, ObjectInfo, ObjectPath,
-    ObjectReader, ObjectStore, PartRules, Payload, Result, Source, Space, StorageError,
+    ByteRange, DeleteReport, Depth, Entry, EntryKind, Hashes, LargeSpec, LargeUpload, Leftover, ObjectInfo,
+    ObjectPath, ObjectReader, ObjectStore, PartRules, Payload, Result, Source, Space, StorageError,
 };
 
 /// Provider `fake`. A listing has `entries`, then fails if `broken` is `list`.
@@ -103,7 +102,7 @@ impl ObjectStore for FakeStore {
         unsupported("begin_large")
     }
 
-    fn unfinished<'a>(&'a self, _: &'a ObjectPath) -> BoxFuture<'a, Result<BTreeSet<String>>> {
+    fn unfinished<'a>(&'a self, _: &'a ObjectPath) -> BoxFuture<'a, Result<Vec<Leftover>>> {
         unsupported("unfinished")
     }
 

@@ -10,7 +10,6 @@ mod list;
 mod tests;
 mod write;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,7 +24,7 @@ use self::jail::Jail;
 use super::blocking::blocking;
 use super::buffer::Buffer;
 use super::{
-    ByteRange, DeleteReport, Depth, Entry, Hashes, LargeSpec, LargeUpload, ObjectInfo, ObjectPath,
+    ByteRange, DeleteReport, Depth, Entry, Hashes, LargeSpec, LargeUpload, Leftover, ObjectInfo, ObjectPath,
     ObjectReader, ObjectStore, PartRules, Payload, Result, Source, Space, StorageError,
 };
 use crate::transfer::rate_limit::RateLimits;
@@ -166,9 +165,9 @@ impl ObjectStore for LocalStore {
         .boxed()
     }
 
-    fn unfinished<'a>(&'a self, _dir: &'a ObjectPath) -> BoxFuture<'a, Result<BTreeSet<String>>> {
+    fn unfinished<'a>(&'a self, _dir: &'a ObjectPath) -> BoxFuture<'a, Result<Vec<Leftover>>> {
         // Temporary files are not continued.
-        std::future::ready(Ok(BTreeSet::new())).boxed()
+        std::future::ready(Ok(Vec::new())).boxed()
     }
 
     fn copy<'a>(&'a self, from: &'a ObjectPath, to: &'a ObjectPath) -> BoxFuture<'a, Result<()>> {

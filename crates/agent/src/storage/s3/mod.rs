@@ -22,7 +22,7 @@ mod pacing;
 mod quirks;
 mod sse;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -44,7 +44,7 @@ use self::pacing::Pacer;
 use self::quirks::Quirks;
 use self::sse::Encryption;
 use super::{
-    ByteRange, DeleteReport, Depth, Entry, Hashes, LargeSpec, LargeUpload, ObjectInfo, ObjectPath,
+    ByteRange, DeleteReport, Depth, Entry, Hashes, LargeSpec, LargeUpload, Leftover, ObjectInfo, ObjectPath,
     ObjectReader, ObjectStore, PartRules, Payload, Result, Source, Space, StorageError,
 };
 use crate::config::{EngineConfig, MIN_CHUNK, S3Config};
@@ -228,7 +228,7 @@ impl ObjectStore for S3Store {
             .boxed()
     }
 
-    fn unfinished<'a>(&'a self, dir: &'a ObjectPath) -> BoxFuture<'a, Result<BTreeSet<String>>> {
+    fn unfinished<'a>(&'a self, dir: &'a ObjectPath) -> BoxFuture<'a, Result<Vec<Leftover>>> {
         multipart::unfinished(self, dir).boxed()
     }
 

@@ -1,6 +1,6 @@
 //! Objects in parts, and what interrupted uploads left behind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,9 @@ use super::direct::{Upload, query_pair};
 use super::quirks::etag_md5;
 use super::sse::{with_attributes, with_key};
 use super::{S3Store, object};
-use crate::storage::{LargeSpec, LargeUpload, ObjectPath, Payload, Result, StorageError, StoredPart};
+use crate::storage::{
+    LargeSpec, LargeUpload, Leftover, ObjectPath, Payload, Result, StorageError, StoredPart,
+};
 
 /// Starts an object in parts. With `resume` the newest interrupted upload of the same shape is taken up, and all
 /// others of the same key are aborted.
@@ -80,9 +82,8 @@ async fn create(store: &S3Store, path: &ObjectPath) -> Result<S3Upload> {
     Ok(S3Upload::new(store, path, &id, BTreeMap::new()))
 }
 
-/// Names of the files in `dir` with interrupted uploads; abandoned ones are removed. A service without such a listing
-/// has none.
-pub(super) async fn unfinished(store: &S3Store, dir: &ObjectPath) -> Result<BTreeSet<String>> {
+/// Interrupted uploads of files in `dir`; abandoned ones are removed. A service without such a listing has none.
+pub(super) async fn unfinished(store: &S3Store, dir: &ObjectPath) -> Result<Vec<Leftover>> {
     let prefix = match dir.bucket_and_key().1 {
         "" => String::new(),
         key => format!("{key}/"),
@@ -94,20 +95,20 @@ pub(super) async fn unfinished(store: &S3Store, dir: &ObjectPath) -> Result<BTre
         }
         Err(error) => return Err(error),
     };
-    let mut names = BTreeSet::new();
+    let mut leftovers = Vec::new();
     for upload in &uploads {
         let Some(name) = upload.key().and_then(|k| k.strip_prefix(&prefix)).filter(|n| !n.contains('/'))
         else {
             continue;
         };
-        match upload.upload_id().filter(|_| is_abandoned(upload)) {
-            Some(id) => abort(store, &dir.join(name)?, id).await,
-            None => {
-                names.insert(name.to_owned());
-            }
+        let Some(id) = upload.upload_id() else { continue };
+        if is_abandoned(upload) {
+            abort(store, &dir.join(name)?, id).await;
+        } else {
+            leftovers.push(Leftover { name: name.to_owned(), upload: id.to_owned() });
         }
     }
-    Ok(names)
+    Ok(leftovers)
 }
 
 /// Age at which nobody continues an upload any more: a run is continued for a day.
@@ -350,10 +351,15 @@ impl LargeUpload for S3Upload {
 
     fn abort<'a>(&'a self) -> BoxFuture<'a, ()> {
         async move {
-            if !self.store.0.config.leave_parts_on_error {
+            // Without parts there is nothing that the setting could leave.
+            if !self.store.0.config.leave_parts_on_error || self.done().is_empty() {
                 abort(&self.store, &self.path, &self.id).await;
             }
         }
         .boxed()
+    }
+
+    fn id(&self) -> &str {
+        &self.id
     }
 }
