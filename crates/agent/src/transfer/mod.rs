@@ -29,6 +29,7 @@ pub use setting::{InvalidTransfers, Transfers};
 use crate::config::Config;
 use crate::storage::buffer::BufferPool;
 use rate_limit::RateLimits;
+use window::LatestWidth;
 
 /// Small files on the network per transfer: eight or nine components of an SSTable are not to wait for one another.
 const SMALL_PER_TRANSFER: usize = 16;
@@ -47,6 +48,7 @@ pub struct Engine {
     limits: Arc<RateLimits>,
     transfers: Transfers,
     parts_at_once: usize,
+    latest_width: Arc<LatestWidth>,
     immutable: bool,
 }
 
@@ -58,6 +60,7 @@ impl Engine {
             limits,
             transfers: Transfers::new(config.rclone.transfers),
             parts_at_once: config.s3.upload_concurrency.max(1) as usize,
+            latest_width: Arc::default(),
             immutable: config.rclone.immutable,
         })
     }

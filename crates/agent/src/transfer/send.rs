@@ -78,11 +78,13 @@ impl Engine {
         let part = to.store.part_rules().chunk.min(budget / 8).max(to.store.part_rules().min_part);
         let room = usize::try_from(budget / 4 * 3 / part.max(1)).unwrap_or(usize::MAX).max(1);
         let in_memory = parts.saturating_add(READ_AHEAD).min(room).min(Semaphore::MAX_PERMITS);
+        // A disk says nothing about the network.
+        let latest = if to.store.is_local() { Arc::default() } else { self.latest_width.clone() };
         let limit = |width| Arc::new(Semaphore::new(width));
         JobLimits {
             parts: limit(parts),
             in_memory: limit(in_memory),
-            unconfirmed: Arc::new(Window::new(parts)),
+            unconfirmed: Arc::new(Window::new(parts, latest)),
             small: limit(small_at_once(transfers.max(1))),
         }
     }
