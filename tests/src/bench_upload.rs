@@ -24,6 +24,15 @@ use files::Shape;
 const DELAY_MS: u64 = 20;
 /// Connections tried for the plain loop.
 const CONNECTIONS: [usize; 5] = [1, 2, 4, 8, 16];
+/// Name, delay of replies in milliseconds, and whether payloads are signed.
+type Agent = (&'static str, u64, bool);
+/// The agent's rows.
+const AGENTS: [Agent; 4] = [
+    ("CRC-32 header, unsigned payload", 0, false),
+    ("signed SHA-256", 0, true),
+    ("CRC-32 header, unsigned payload", DELAY_MS, false),
+    ("signed SHA-256", DELAY_MS, true),
+];
 const MIB: f64 = (1 << 20) as f64;
 
 /// Options of `testbed bench upload`.
@@ -157,15 +166,26 @@ async fn benchmark(args: &Args) -> anyhow::Result<()> {
     let base = scratch.path().to_owned();
     let made = tokio::task::spawn_blocking(move || files::make(&base, &shape).map(|()| shape)).await??;
     let bench = Bench { args, dir: scratch.path(), shape: made };
-    let limit = bench.limit().await?;
-    let mut rows = Vec::new();
-    for delay_ms in [0, DELAY_MS] {
-        for (name, signed) in [("CRC-32 header, unsigned payload", false), ("signed SHA-256", true)] {
-            let figures = bench.agent(delay_ms, signed).await?;
-            rows.push(bench.row(name, delay_ms, &figures, limit.1.rate()));
+    let mut plain = CONNECTIONS.map(|connections| (connections, Vec::new()));
+    let mut agents = AGENTS.map(|agent| (agent, Vec::new()));
+    // Everything in turn, round by round: a machine that gets faster or slower meanwhile does so for all.
+    for _ in 0..args.rounds.get() {
+        for (connections, rounds) in &mut plain {
+            rounds.push(bench.plain(*connections).await?);
+        }
+        for ((_, delay_ms, signed), rounds) in &mut agents {
+            rounds.push(bench.agent(*delay_ms, *signed).await?);
         }
     }
-    print(args, &limit, &rows)
+    let limit = plain
+        .map(|(connections, rounds)| (connections, Figures::median(&rounds)))
+        .into_iter()
+        .max_by(|(_, a), (_, b)| a.rate().total_cmp(&b.rate()))
+        .context("the plain loop was not measured")?;
+    let row = |((name, delay_ms, _), rounds): (Agent, Vec<Figures>)| {
+        bench.row(name, delay_ms, &Figures::median(&rounds), limit.1.rate())
+    };
+    print(args, &limit, &agents.map(row))
 }
 
 fn print(args: &Args, limit: &(usize, Figures), rows: &[Row]) -> anyhow::Result<()> {
@@ -225,38 +245,22 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Connections and figures of the plain loop at its best.
-    async fn limit(&self) -> anyhow::Result<(usize, Figures)> {
+    async fn plain(&self, connections: usize) -> anyhow::Result<Figures> {
         let server = ServerProcess::start(0).await?;
-        let mut best: Option<(usize, Figures)> = None;
-        for connections in CONNECTIONS {
-            let mut rounds = Vec::new();
-            for _ in 0..self.args.rounds.get() {
-                self.warm().await?;
-                let args = ["--role", "plain", "--connections", &connections.to_string()].map(str::to_owned);
-                rounds.push(self.sender(&server.address, &args).await?);
-            }
-            let figures = Figures::median(&rounds);
-            if best.as_ref().is_none_or(|(_, best)| figures.rate() > best.rate()) {
-                best = Some((connections, figures));
-            }
-        }
-        best.context("the plain loop was not measured")
+        self.warm().await?;
+        let args = ["--role", "plain", "--connections", &connections.to_string()].map(str::to_owned);
+        self.sender(&server.address, &args).await
     }
 
     async fn agent(&self, delay_ms: u64, signed: bool) -> anyhow::Result<Figures> {
-        let mut rounds = Vec::new();
-        for _ in 0..self.args.rounds.get() {
-            let server = ServerProcess::start(delay_ms).await?;
-            self.warm().await?;
-            let transfers = self.args.transfers.to_string();
-            let mut args = ["--role", "agent", "--transfers", &transfers].map(str::to_owned).to_vec();
-            args.extend(signed.then(|| "--signed".to_owned()));
-            let mut figures = self.sender(&server.address, &args).await?;
-            figures.small_requests = server.small_requests().await?;
-            rounds.push(figures);
-        }
-        Ok(Figures::median(&rounds))
+        let server = ServerProcess::start(delay_ms).await?;
+        self.warm().await?;
+        let transfers = self.args.transfers.to_string();
+        let mut args = ["--role", "agent", "--transfers", &transfers].map(str::to_owned).to_vec();
+        args.extend(signed.then(|| "--signed".to_owned()));
+        let mut figures = self.sender(&server.address, &args).await?;
+        figures.small_requests = server.small_requests().await?;
+        Ok(figures)
     }
 
     fn row(&self, name: &'static str, delay_ms: u64, figures: &Figures, limit: f64) -> Row {
