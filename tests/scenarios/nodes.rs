@@ -54,7 +54,8 @@ async fn no_snapshot_is_taken_on_a_disk_that_is_too_full() -> anyhow::Result<()>
     let ended = bed.run_ended(&task, 1).await?;
 
     assert_eq!(ended.status, "ERROR");
-    assert!(ended.cause.contains("not enough disk space"), "{}", ended.cause);
+    let host = bed.cluster.nodes()[0].address().to_string();
+    assert!(ended.cause.contains(&host) && ended.cause.contains("not enough disk space"), "{}", ended.cause);
     assert_eq!(bed.local_snapshots().await?, []);
     bed.assert_invariants().await
 }

@@ -75,3 +75,29 @@ async fn a_bucket_that_becomes_read_only_ends_the_run_and_the_next_one_continues
     bed.backup_again(&task, 2).await?;
     bed.assert_invariants().await
 }
+
+#[tokio::test]
+async fn what_the_store_confirmed_and_lost_is_not_published() -> anyhow::Result<()> {
+    let mut bed = Bed::start(config(small(2))).await?;
+    bed.faults().add(
+        Rule::new(Fault::Forget)
+            .on(&[RequestKind::PutObject])
+            .key("*/keyspace/shop/*-Data.db")
+            .calls(Calls::First(1)),
+    );
+
+    let task = bed.create_backup(&[]).await?;
+    let ended = bed.run_ended(&task, 1).await?;
+    assert_eq!(ended.status, "ERROR");
+    for expected in ["/keyspace/shop/", "-Data.db is missing", "the next run starts from scratch"] {
+        assert!(ended.cause.contains(expected), "{}", ended.cause);
+    }
+    let lost = bed.api.progress(&bed.name, &task).await?["snapshot_tag"].clone();
+    let listed = bed.sctool_ok(&["backup", "list", "-c", "test"]).await?;
+    assert!(!listed.contains("sm_"), "{listed}");
+    bed.assert_invariants_amid_run().await?;
+
+    let tag = bed.backup_again(&task, 2).await?;
+    assert_ne!(lost, tag, "the snapshot is a new one");
+    bed.assert_invariants().await
+}

@@ -32,6 +32,8 @@ pub enum Fault {
     CutReply(u64),
     /// Takes effect; the connection ends without a reply.
     LostReply,
+    /// Confirmed as a stored object, but not kept.
+    Forget,
     /// The request's body is read at this many bytes per second.
     Throttle(u64),
     /// Waits until the test opens the gate.

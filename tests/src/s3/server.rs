@@ -222,6 +222,7 @@ struct Plan {
     cut_request: Option<u64>,
     cut_reply: Option<u64>,
     lost_reply: bool,
+    forget: bool,
     throttle: Option<u64>,
     delay_reply: Vec<std::time::Duration>,
 }
@@ -241,6 +242,7 @@ impl Plan {
                 Fault::CutRequest(bytes) => plan.cut_request = Some(bytes),
                 Fault::CutReply(bytes) => plan.cut_reply = Some(bytes),
                 Fault::LostReply => plan.lost_reply = true,
+                Fault::Forget => plan.forget = true,
                 Fault::Throttle(rate) => plan.throttle = Some(rate),
                 Fault::Hold(gate) => gate.pass().await,
             }
@@ -268,12 +270,12 @@ impl Front {
         if plan.reset {
             return Err(cut());
         }
-        if let Some(status) = plan.status {
+        if plan.status.is_some() || plan.forget {
             // Best effort: a body that is too large or broken ends the connection instead.
             let (counters, target) = (self.counters.clone(), target.clone());
             let body = Metered::new(request.into_body(), move |bytes| counters.received(&target, bytes));
             let _ = Limited::new(body, DRAIN).collect().await;
-            return Ok(error_reply(status));
+            return Ok(plan.status.map_or_else(stored_reply, error_reply));
         }
         let (request, broken) = self.meter(request, target, &plan);
         let response = self.protocol.call(request).await?;
@@ -321,6 +323,14 @@ impl Front {
 /// hyper ends the connection when the service fails.
 fn cut() -> HttpError {
     HttpError::new(Box::new(io::Error::new(io::ErrorKind::ConnectionReset, "cut by a fault rule")))
+}
+
+/// As for any object that was stored.
+fn stored_reply() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let etag = HeaderValue::from_static("\"d41d8cd98f00b204e9800998ecf8427e\"");
+    response.headers_mut().insert(header::ETAG, etag);
+    response
 }
 
 fn error_reply((status, code, retry_after): (u16, &'static str, Option<u32>)) -> Response<Body> {
