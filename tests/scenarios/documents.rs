@@ -9,7 +9,7 @@ use testbed::cluster::{ClusterBuilder, KeyspaceSpec, TableSpec};
 use testbed::harness::{AUTH_TOKEN, Bed, BedConfig, Deadline, wait_for};
 use testbed::s3::S3Config;
 
-use crate::support::config_with_own_s3;
+use crate::support::config;
 
 /// Two datacenters, with the keyspaces and buckets that the pages name.
 fn installation() -> BedConfig {
@@ -23,7 +23,7 @@ fn installation() -> BedConfig {
     BedConfig {
         s3: S3Config { buckets, ..S3Config::default() },
         name: "prod-cluster".to_owned(),
-        ..config_with_own_s3(cluster)
+        ..config(cluster)
     }
 }
 
@@ -162,7 +162,8 @@ async fn the_guide_works_as_it_is_written() -> anyhow::Result<()> {
     for (bucket, dc, other) in
         [("eu-backups", "/dc/eu-dc/", "/dc/us-dc/"), ("us-backups", "/dc/us-dc/", "/dc/eu-dc/")]
     {
-        let keys: Vec<String> = bed.own_s3().store.objects(bucket).into_iter().map(|(key, ..)| key).collect();
+        let contents = bed.s3.contents(bucket).await?;
+        let keys: Vec<&str> = contents.keys_below("").collect();
         assert!(keys.iter().any(|key| key.contains(dc)), "{bucket}: {keys:#?}");
         assert!(!keys.iter().any(|key| key.contains(other)), "{bucket}: {keys:#?}");
     }

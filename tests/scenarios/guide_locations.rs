@@ -6,12 +6,12 @@ use testbed::cluster::{ClusterBuilder, KeyspaceSpec};
 use testbed::harness::Bed;
 use testbed::s3::S3Config;
 
-use crate::support::config_with_own_s3;
+use crate::support::config;
 
 async fn bed(dcs: [&str; 2], buckets: &[&str]) -> anyhow::Result<Bed> {
     let shop = KeyspaceSpec::new("shop").table("carts").table("orders");
     let cluster = ClusterBuilder::new().dc(dcs[0], 1).dc(dcs[1], 1).keyspace(shop);
-    let mut config = config_with_own_s3(cluster);
+    let mut config = config(cluster);
     config.s3 = S3Config { buckets: buckets.iter().map(|&b| b.to_owned()).collect(), ..config.s3 };
     Bed::start(config).await
 }
@@ -19,7 +19,7 @@ async fn bed(dcs: [&str; 2], buckets: &[&str]) -> anyhow::Result<Bed> {
 /// Types `sctool backup -c test -L <locations>` and waits; each bucket must hold these datacenters whole and nothing
 /// else.
 async fn backs_up(bed: &mut Bed, locations: &str, expected: &[(&str, &[&str])]) -> anyhow::Result<()> {
-    bed.own_s3().counters.reset();
+    bed.counters().reset();
     let task = bed.sctool_ok(&["backup", "-c", "test", "-L", locations]).await?;
     let tag = bed.run_done(task.trim(), 1).await?;
     for (bucket, dcs) in expected {
@@ -35,7 +35,7 @@ async fn backs_up(bed: &mut Bed, locations: &str, expected: &[(&str, &[&str])]) 
         bed.assert_invariants_of(bucket).await?;
     }
     // Nor was anything only tried, or deleted again.
-    for request in bed.own_s3().counters.log() {
+    for request in bed.counters().log() {
         let allowed = expected.iter().find(|(bucket, _)| *bucket == request.bucket);
         let (_, dcs) = allowed.unwrap_or_else(|| panic!("{locations}: a request for {}", request.bucket));
         if let Some((_, rest)) = request.key.split_once("/dc/") {

@@ -7,7 +7,7 @@ use testbed::harness::Bed;
 use testbed::invariants::StoredTable;
 use testbed::s3::S3Config;
 
-use crate::support::config_with_own_s3;
+use crate::support::config;
 
 const ALL: &[&str] =
     &["auth_service.lru_cache", "auth_service.roles", "auth_service.users", "billing.invoices"];
@@ -16,7 +16,7 @@ async fn bed(buckets: &[&str]) -> anyhow::Result<Bed> {
     let auth = KeyspaceSpec::new("auth_service").table("users").table("roles").table("lru_cache");
     let billing = KeyspaceSpec::new("billing").table("invoices");
     let cluster = ClusterBuilder::new().dc("dc1", 1).dc("dc2", 1).dc("dc3", 1);
-    let mut config = config_with_own_s3(cluster.keyspace(auth).keyspace(billing));
+    let mut config = config(cluster.keyspace(auth).keyspace(billing));
     config.s3 = S3Config { buckets: buckets.iter().map(|&b| b.to_owned()).collect(), ..config.s3 };
     Bed::start(config).await
 }

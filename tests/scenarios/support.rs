@@ -30,8 +30,7 @@ pub fn config(cluster: ClusterBuilder) -> BedConfig {
     BedConfig { allow_external: true, ..BedConfig::new(testbed(), cluster) }
 }
 
-/// As [`config`] with our own S3 server, for scenarios to which an object store does not matter, or that need buckets
-/// of certain names.
+/// As [`config`] with our own S3 server, for scenarios to which an object store does not matter.
 pub fn config_with_own_s3(cluster: ClusterBuilder) -> BedConfig {
     BedConfig::new(testbed(), cluster)
 }

@@ -3,6 +3,7 @@
 mod operator;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::agent_api::AgentApi;
 use super::config::{AgentOptions, S3Access, agent_yaml, manager_yaml};
 use super::manager_api::ManagerApi;
 use super::process::{Child, Programs, free_port};
-use super::target::{ExternalS3, S3Target};
+use super::target::{BucketClaim, ExternalS3, S3Target};
 use super::wait::Deadline;
 use crate::cluster::{ClusterBuilder, SimCluster};
 use crate::invariants::Ledger;
@@ -34,7 +35,8 @@ pub struct BedConfig {
     pub programs: Programs,
     /// The simulated cluster.
     pub cluster: ClusterBuilder,
-    /// Our S3 server, unless the environment names another.
+    /// Our S3 server, unless the environment names another. That one gets the buckets too, if they are not those of the
+    /// default.
     pub s3: S3Config,
     /// Keys over the agents' usual configuration.
     pub agent: Value,
@@ -103,6 +105,7 @@ pub struct Bed {
     cql: Option<(String, String)>,
     dir: PathBuf,
     _temporary: Option<TempDir>,
+    _claims: Vec<BucketClaim>,
 }
 
 impl Bed {
@@ -122,10 +125,19 @@ impl Bed {
             }
         };
         let from_environment = if config.allow_external { ExternalS3::from_environment() } else { None };
+        let mut claims = Vec::new();
         let (s3, bucket) = match (config.external, from_environment) {
             (Some(external), _) => (S3Target::External(external.clone()), external.bucket),
             (None, Some(external)) => {
-                let bucket = external.own_bucket().await?;
+                let bucket = if config.s3.buckets == S3Config::default().buckets {
+                    external.own_bucket().await?
+                } else {
+                    // In order, so that two scenarios never wait for each other.
+                    for bucket in config.s3.buckets.iter().collect::<BTreeSet<_>>() {
+                        claims.push(external.claim_bucket(bucket).await?);
+                    }
+                    config.s3.buckets.first().cloned().unwrap_or_default()
+                };
                 let relay = S3Relay::start(&external.endpoint).await?;
                 (S3Target::Relayed(external, relay), bucket)
             }
@@ -168,6 +180,7 @@ impl Bed {
             cql: config.cql,
             dir,
             _temporary: temporary,
+            _claims: claims,
         };
         for at in 0..bed.agents.len() {
             bed.launch_agent(at)?;

@@ -1,13 +1,17 @@
 //! The object store of a scenario: our own server, or one named by the environment.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::invariants::BucketContents;
 use crate::s3::{Counters, Faults, S3Relay, S3Server};
@@ -83,6 +87,44 @@ impl ExternalS3 {
         Ok(bucket)
     }
 
+    /// A bucket of that name for as long as the claim is held: scenarios that run side by side may want the same one.
+    /// What somebody else has put into such a bucket is not touched.
+    ///
+    /// # Errors
+    /// The server does not answer or refuses, or the bucket was there before and is not empty.
+    pub async fn claim_bucket(&self, bucket: &str) -> anyhow::Result<BucketClaim> {
+        static MADE: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<bool>>>> = Mutex::new(BTreeMap::new());
+        let claim =
+            MADE.lock().unwrap_or_else(PoisonError::into_inner).entry(bucket.to_owned()).or_default().clone();
+        let mut claim = claim.lock_owned().await;
+        if *claim {
+            self.empty(bucket).await?;
+            return Ok(BucketClaim(claim));
+        }
+        let client = self.client();
+        match client
+            .list_objects_v2()
+            .bucket(bucket)
+            .max_keys(1)
+            .send()
+            .await
+            .map_err(SdkError::into_service_error)
+        {
+            Ok(found) => ensure!(
+                found.contents().is_empty(),
+                "the bucket {bucket} of {} is not empty, and not of this process: delete it, or choose another server",
+                self.endpoint
+            ),
+            Err(error) if error.is_no_such_bucket() => {
+                let made = client.create_bucket().bucket(bucket).send().await;
+                made.with_context(|| format!("create the external bucket {bucket}"))?;
+            }
+            Err(error) => return Err(error).with_context(|| format!("list the external bucket {bucket}")),
+        }
+        *claim = true;
+        Ok(BucketClaim(claim))
+    }
+
     /// Deletes every object and every open upload of a bucket, so that a scenario starts from nothing.
     ///
     /// # Errors
@@ -117,6 +159,9 @@ impl ExternalS3 {
         Ok(())
     }
 }
+
+/// A bucket that nobody else in this process uses until this is dropped.
+pub struct BucketClaim(#[expect(dead_code, reason = "held, not read")] OwnedMutexGuard<bool>);
 
 /// Where backups go.
 pub enum S3Target {
