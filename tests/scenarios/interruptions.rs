@@ -1,5 +1,7 @@
 //! Runs that are cut short in mid-upload and go on.
 
+use std::time::{Duration, Instant};
+
 use testbed::harness::{Bed, Deadline};
 
 use crate::support::{HELD, config, hold_uploads, number, small};
@@ -18,8 +20,11 @@ async fn a_stopped_backup_goes_on_where_it_was() -> anyhow::Result<()> {
     let (mut bed, task, gate) = bed_in_mid_upload().await?;
     let tag = bed.api.progress(&bed.name, &task).await?["snapshot_tag"].clone();
 
+    let asked = Instant::now();
     bed.sctool_ok(&["stop", "-c", "test", &task]).await?;
     bed.api.wait_status(&bed.name, &task, "STOPPED", Deadline::seconds(20)).await?;
+    // What is on its way has two seconds to arrive, and here it cannot.
+    assert!(asked.elapsed() > Duration::from_millis(1500), "STOPPED while jobs still send");
     bed.assert_invariants_amid_run().await?;
     gate.open();
 

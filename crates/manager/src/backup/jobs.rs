@@ -14,7 +14,7 @@ use super::checksums::{Uploaded, pack, unpack};
 use super::error::BackupError;
 use super::run::Run;
 use super::target::Node;
-use crate::agent_client::Agent;
+use crate::agent_client::{Agent, HostError};
 use crate::hosts::at_most;
 use crate::store::backup_progress::{OpenJob, ProgressRow};
 
@@ -23,6 +23,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Jobs that are stopped at once.
 const STOPS_AT_ONCE: usize = 64;
+
+/// How long a run that was stopped waits for its jobs to end. The agent gives what is on its way about two seconds.
+const STOPPED_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// One poll of a job that winds down.
 const WIND_DOWN_POLL: Duration = Duration::from_secs(5);
@@ -104,8 +107,8 @@ async fn forget(agent: &Agent, job: u64) {
     }
 }
 
-/// Asks the agents to stop the jobs of a run that ends early. They stay recorded: the next run sees what became of
-/// them. Bounded: an agent that does not answer is left alone.
+/// Stops the jobs of a run that ends early, and waits for their end: after that nothing leaves the nodes. They stay
+/// recorded: the next run sees what became of them. Bounded: an agent that does not answer is left alone.
 pub async fn stop_all(run: &Run) {
     let open: Vec<(IpAddr, u64)> = {
         let rows = run.rows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,15 +120,39 @@ pub async fn stop_all(run: &Run) {
         let agent = client.on(host);
         async move {
             match tokio::time::timeout(STOP_TIMEOUT, agent.stop_job(job)).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => return Some((agent, job)),
                 Ok(Err(error)) => {
                     warn!(%host, job, error = common::error::chain(&error), "A job cannot be stopped");
                 }
                 Err(_) => warn!(%host, job, "A job cannot be stopped in time"),
             }
+            None
         }
     });
-    at_most(STOPS_AT_ONCE, stops.collect()).await;
+    let stopped = at_most(STOPS_AT_ONCE, stops.collect()).await;
+    let ends = stopped.into_iter().flatten().map(|(agent, job)| async move {
+        if let Err(error) = ended(&agent, job).await {
+            warn!(
+                host = agent.host(),
+                job,
+                error = common::error::chain(&error),
+                "The end of a job is unknown"
+            );
+        }
+    });
+    if tokio::time::timeout(STOPPED_TIMEOUT, futures::future::join_all(ends)).await.is_err() {
+        warn!("Some jobs take long to end; the next run waits for them");
+    }
+}
+
+/// Waits for the end of a job that was stopped.
+async fn ended(agent: &Agent, job: u64) -> Result<(), HostError> {
+    while let Some(progress) = agent.job_progress(job, WIND_DOWN_POLL).await? {
+        if progress.status != JobStatus::Running {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Ends jobs of runs that nobody goes on with, before anything touches their files. Those on nodes that take no
@@ -144,11 +171,7 @@ pub async fn end_foreign(run: &Run) -> Result<(), BackupError> {
         let agent = run.agent(node);
         agent.stop_job(job.job).await?;
         // It winds down: its files are not touched before it has ended.
-        while let Some(progress) = agent.job_progress(job.job, WIND_DOWN_POLL).await? {
-            if progress.status != JobStatus::Running {
-                break;
-            }
-        }
+        ended(&agent, job.job).await?;
         forget(&agent, job.job).await;
         run.backups.store().close_backup_job(&job).await?;
     }
