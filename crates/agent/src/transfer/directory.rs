@@ -82,7 +82,7 @@ impl Engine {
         let large_at_once = transfers.saturating_mul(2);
         let suffix = dir.suffix.as_deref().unwrap_or_default();
         let first = &large[..large.len().min(large_at_once)];
-        let Survey { destination, unfinished, ahead } =
+        let survey =
             Survey::take(context.cancel(), &dir.to, &names, suffix, first, self.buffers.budget()).await?;
         drop(names);
         let lanes = [
@@ -95,9 +95,7 @@ impl Engine {
             engine: self.clone(),
             context: context.clone(),
             dir,
-            destination,
-            unfinished,
-            ahead,
+            survey,
             limits,
             stop: context.cancel().child_token(),
             failures: Mutex::default(),
@@ -117,7 +115,7 @@ impl Engine {
                 std::panic::resume_unwind(error.into_panic());
             }
         }
-        job.ahead.abort_rest().await;
+        job.survey.ahead.abort_rest().await;
         job.outcome(total)
     }
 }

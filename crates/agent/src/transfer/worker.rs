@@ -2,7 +2,7 @@
 //!
 //! Every file that was begun ends in the job's list exactly once, also when its work is dropped in the middle.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +12,11 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::ahead::Ahead;
-use super::destination::Destination;
 use super::equality::Unproven;
 use super::lane::Lane;
 use super::order::{DirTransfer, SourceFile, Unit};
 use super::send::{JobLimits, OpenFile, Sending};
+use super::survey::Survey;
 use super::{Engine, TransferError, digest};
 use crate::jobs::{JobContext, Transfer};
 use crate::storage::{ObjectPath, Payload, Place, Result, StorageError};
@@ -38,10 +37,7 @@ pub(super) struct DirJob {
     pub engine: Arc<Engine>,
     pub context: JobContext,
     pub dir: DirTransfer,
-    pub destination: Destination,
-    /// Files of which an earlier job left parts in the destination.
-    pub unfinished: BTreeSet<String>,
-    pub ahead: Ahead,
+    pub survey: Survey,
     pub limits: JobLimits,
     /// The user's wish, or an error that concerns everything.
     pub stop: CancellationToken,
@@ -113,7 +109,7 @@ impl DirJob {
         unit.digest.is_none()
             && unit.file.info.is_some()
             && self.dir.from.store.is_local()
-            && self.destination.lacks(&unit.file.name)
+            && self.survey.destination.lacks(&unit.file.name)
     }
 
     /// Reads small files in one step, sends them side by side, deletes them in one step. Whoever is sent makes room
@@ -254,8 +250,8 @@ impl DirJob {
         let done = if self.is_there(&open, &to, &file.name).await? {
             Done { outcome: FileOutcome::Skipped, crc32: None }
         } else {
-            let resume = self.unfinished.contains(&file.name);
-            let begun = match self.ahead.take(&file.name, size) {
+            let resume = self.survey.unfinished.contains(&file.name);
+            let begun = match self.survey.ahead.take(&file.name, size) {
                 Some(upload) if resume => {
                     upload.abort().await;
                     None
@@ -278,7 +274,7 @@ impl DirJob {
         if self.dir.overwrite.contains(name) {
             return Ok(false);
         }
-        let Some(known) = self.destination.find(to, name).await? else { return Ok(false) };
+        let Some(known) = self.survey.destination.find(to, name).await? else { return Ok(false) };
         let unproven = if self.dir.suffix.is_some() { Unproven::Different } else { Unproven::Equal };
         if self.engine.is_equal(open, to, &known, unproven).await? {
             return Ok(true);
@@ -296,7 +292,7 @@ impl DirJob {
     /// the plain object itself, or the rename was cut short after the copy: then there is nothing to keep.
     async fn keep_version(&self, to: &Place, name: &str, suffix: &str) -> Result<()> {
         let copy = self.place(&self.dir.to, &format!("{name}{suffix}"))?;
-        if self.destination.has_version(&copy, name).await? {
+        if self.survey.destination.has_version(&copy, name).await? {
             return Ok(());
         }
         to.store.rename(&to.path, &copy.path).await?;
